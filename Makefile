@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Needs Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST_ARGS ?=
+
+# A stamp says which extras are installed; it is remade when what an installation depends on changes.
+INPUTS := pyproject.toml blazing_nb/__init__.py
+DEMO_STAMP := $(VENV)/.stamp-demo
+TEST_STAMP := $(VENV)/.stamp-test
+
+.PHONY: demo test test-fast check bench soak lab clean
+.DEFAULT_GOAL := demo
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "blazing_nb needs Python >= 3.11; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "no venv module (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+
+$(DEMO_STAMP): $(INPUTS) | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(TEST_STAMP): $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[test,dev]'
+	@touch $@ $(DEMO_STAMP)
+
+demo: $(DEMO_STAMP)
+	$(BIN)/blazing-nb demo
+
+test: $(TEST_STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(TEST_STAMP)
+	$(BIN)/python -m pytest -m 'not slow and not browser' $(PYTEST_ARGS)
+
+check: $(TEST_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(DEMO_STAMP)
+	$(BIN)/python -m benchmarks.throughput --ops 20000 --json
+
+soak:
+	@echo "there is no soak yet: it comes with the engine issue (issue 3)" >&2; exit 1
+
+lab: $(TEST_STAMP)
+	$(BIN)/jupyter lab notebooks/
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artefacts demo.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""The record that maps a step to its code: always signed, addressed by its content."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from blazing_nb.core.codec import HASH_SIZE
+from blazing_nb.core.signature import MAC_SIZE, KeyRing, context
+from blazing_nb.errors import CodeRefused, PayloadInvalid
+
+
+class CodeRecord(msgspec.Struct, frozen=True):
+    """`kind` is "import" (`ref` is module:qualname) or "source" (`blob` is a cloudpickle, by value)."""
+
+    kind: str
+    name: str
+    python: tuple[int, int]
+    is_async: bool
+    ref: str = ""
+    blob: bytes = b""
+
+
+def seal_code(record: CodeRecord, app: str, step: str, ring: KeyRing) -> tuple[bytes, bytes]:
+    """(hash of 12 bytes, sealed record)."""
+    data = msgspec.msgpack.encode(record)
+    digest = hashlib.sha256(data).digest()[:HASH_SIZE]
+    key_id, mac = ring.sign(context(app, step, digest, "code") + data)
+    name = key_id.encode()
+    return digest, bytes((len(name),)) + name + mac + data
+
+
+def unseal_code(sealed: bytes, digest: bytes, app: str, step: str, ring: KeyRing) -> CodeRecord:
+    """The record. Raises `SignatureRefused`, `CodeRefused` or `PayloadInvalid`."""
+    if not sealed or len(sealed) < 1 + sealed[0] + MAC_SIZE:
+        raise PayloadInvalid("the code record is cut off")
+    at = 1 + sealed[0]
+    data = sealed[at + MAC_SIZE :]
+    signed = context(app, step, digest, "code") + data
+    ring.verify(sealed[1:at].decode(errors="replace"), sealed[at : at + MAC_SIZE], signed)
+    if hashlib.sha256(data).digest()[:HASH_SIZE] != digest:
+        raise CodeRefused("the code record is not the one that the operation names")
+    try:
+        return msgspec.msgpack.decode(data, type=CodeRecord)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise PayloadInvalid(f"the code record does not decode: {error}") from error

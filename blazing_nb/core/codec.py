@@ -1,0 +1,177 @@
+"""Values to bytes and back. Plain data travels as msgpack; anything else as a signed pickle, verified before use.
+
+Payload: `\\0` + msgpack, or `\\1` + key id's length (1 byte) + key id + mac (32 bytes) + pickle; the mac covers the
+context and the pickle. Envelope of a call: the same, with the 12 bytes of the code's hash after the first byte.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import Any
+
+import msgspec
+
+from blazing_nb.core.signature import MAC_SIZE, KeyRing
+from blazing_nb.errors import PayloadInvalid, RemoteError, RemoteTraceback, TrustError, ValueNotSerializable
+
+PLAIN, SIGNED = 0, 1
+HASH_SIZE = 12
+Prepared = tuple[int, bytes]
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_PLAIN_KEYS = frozenset({str, int})
+
+
+def is_plain(value: object) -> bool:
+    """Whether msgpack gives back exactly this: scalars, lists and dicts (text or integer keys) of exact types."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is list:
+        items: Any = value
+    elif kind is dict:
+        if not set(map(type, value)) <= _PLAIN_KEYS:  # type: ignore[call-overload]
+            return False
+        items = value.values()  # type: ignore[attr-defined]
+    else:
+        return False
+    return set(map(type, items)) <= _SCALARS or all(map(is_plain, items))
+
+
+def prepare(value: object, what: str) -> Prepared:
+    """Encode, unsigned yet. Raises `ValueNotSerializable` naming `what` and its type."""
+    try:
+        if is_plain(value):
+            return PLAIN, _pack(value)
+    except (OverflowError, UnicodeEncodeError, RecursionError):
+        pass  # an integer over 64 bits, a lone surrogate, a cycle: pickle takes these
+    return SIGNED, _pickle(value, what)
+
+
+def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
+    """The arguments of a call as [list, dict]."""
+    if not kwargs and _SCALARS.issuperset(map(type, args)):
+        try:
+            return PLAIN, _pack((args, kwargs))
+        except (OverflowError, UnicodeEncodeError):
+            return SIGNED, _pickle([list(args), kwargs], "an argument")
+    return prepare([list(args), kwargs], "an argument")
+
+
+def seal(prepared: Prepared, ring: KeyRing, ctx: bytes) -> bytes:
+    """The payload; signed where it is a pickle."""
+    kind, data = prepared
+    return b"\0" + data if kind == PLAIN else b"\1" + _signed(data, ring, ctx)
+
+
+def unseal(payload: bytes, ring: KeyRing, ctx: bytes) -> Any:
+    """The value. Raises `SignatureRefused` or `PayloadInvalid` before anything is unpickled."""
+    return _open(payload[:1], payload[1:], ring, ctx)
+
+
+def seal_call(prepared: Prepared, code: bytes, ring: KeyRing, ctx: bytes) -> bytes:
+    """The envelope of a call."""
+    kind, data = prepared
+    return b"\0" + code + data if kind == PLAIN else b"\1" + code + _signed(data, ring, ctx)
+
+
+def code_of(envelope: bytes) -> bytes:
+    """The hash of the code that a call was enqueued with."""
+    if len(envelope) <= HASH_SIZE + 1:
+        raise PayloadInvalid(f"an envelope of {len(envelope)} bytes")
+    return envelope[1 : HASH_SIZE + 1]
+
+
+def unseal_call(envelope: bytes, ring: KeyRing, ctx: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """(args, kwargs). Raises like `unseal`."""
+    value = _open(envelope[:1], envelope[HASH_SIZE + 1 :], ring, ctx)
+    if type(value) is not list or [type(part) for part in value] != [list, dict]:
+        raise PayloadInvalid("the arguments are not [list, dict]")
+    return value[0], value[1]
+
+
+def encode_failure(exc: BaseException, ring: KeyRing, ctx: bytes) -> bytes:
+    """[type, message, traceback, sealed exception or nil]: readable without trusting it."""
+    kind = type(exc)
+    text = "".join(traceback.format_exception(exc))
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return _pack((name, _safe_text(exc), text.encode(errors="replace").decode(), _sealed_exception(exc, ring, ctx)))
+
+
+def decode_failure(payload: bytes, ring: KeyRing, ctx: bytes) -> BaseException:
+    """The exception, of the same type where it can be rebuilt, with the remote traceback as its cause."""
+    try:
+        name, message, text, sealed = msgspec.msgpack.decode(payload, type=tuple[str, str, str, bytes | None])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise PayloadInvalid("not a failure") from error
+    rebuilt: BaseException | None = None
+    if sealed is not None:
+        try:
+            rebuilt = unseal(sealed, ring, ctx)
+        except PayloadInvalid:
+            rebuilt = None
+        except TrustError as error:
+            rebuilt = error
+    if not isinstance(rebuilt, BaseException):
+        rebuilt = RemoteError(f"{name}: {message}", type=name, traceback=text)
+    if text:
+        rebuilt.__cause__ = RemoteTraceback(text)
+    return rebuilt
+
+
+def _pickle(value: object, what: str) -> bytes:
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(value, protocol=5)
+    except Exception as error:
+        raise ValueNotSerializable(
+            f"{what} of type {type(value).__qualname__} is neither plain data nor picklable: {error}",
+            type=type(value).__qualname__,
+        ) from error
+    return data
+
+
+def _signed(data: bytes, ring: KeyRing, ctx: bytes) -> bytes:
+    key_id, mac = ring.sign(ctx + data)
+    name = key_id.encode()
+    return bytes((len(name),)) + name + mac + data
+
+
+def _open(kind: bytes, body: bytes, ring: KeyRing, ctx: bytes) -> Any:
+    if kind == b"\0":
+        try:
+            return _unpack(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise PayloadInvalid(f"the payload does not decode: {error}") from error
+    if kind != b"\1" or not body or len(body) < 1 + body[0] + MAC_SIZE:
+        raise PayloadInvalid(f"a payload of {len(body) + 1} bytes, kind {kind!r}")
+    at = 1 + body[0]
+    data = body[at + MAC_SIZE :]
+    ring.verify(body[1:at].decode(errors="replace"), body[at : at + MAC_SIZE], ctx + data)
+    try:
+        return pickle.loads(data)  # noqa: S301 - the signature holds
+    except Exception as error:
+        raise PayloadInvalid(f"a signed value cannot be rebuilt here: {error!r}") from error
+
+
+def _safe_text(exc: BaseException) -> str:
+    try:
+        return str(exc).encode(errors="replace").decode()
+    except Exception as error:
+        return f"<its message failed: {type(error).__name__}>"
+
+
+def _sealed_exception(exc: BaseException, ring: KeyRing, ctx: bytes) -> bytes | None:
+    import cloudpickle
+
+    try:
+        data = cloudpickle.dumps(exc, protocol=5)
+        if type(pickle.loads(data)) is not type(exc):  # noqa: S301 - our own bytes, of a moment ago
+            return None
+    except Exception:
+        return None
+    return b"\1" + _signed(data, ring, ctx)

@@ -1,0 +1,64 @@
+"""Identity of operations: (segment, incarnation, counter), as values and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from blazing_nb.errors import InvalidOperationId
+
+CHUNK = 128
+
+
+class OperationId(msgspec.Struct, frozen=True, order=True):
+    """Everything needed to find an operation; as text `<step>:<prio>:<node>:<incarnation>-<counter>`."""
+
+    step: str
+    prio: str
+    node: str
+    incarnation: int
+    counter: int
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def segment(self) -> str:
+        return f"{self.step}:{self.prio}:{self.node}"
+
+    @property
+    def entry(self) -> str:
+        """The id of its entry in the segment's stream."""
+        return f"{self.incarnation}-{self.counter}"
+
+    @property
+    def text(self) -> str:
+        return f"{self.step}:{self.prio}:{self.node}:{self.incarnation}-{self.counter}"
+
+    @classmethod
+    def parse(cls, text: str) -> OperationId:
+        """The inverse of `text`. Raises `InvalidOperationId`."""
+        parts = text.split(":")
+        dot = parts[-1].split("-")
+        if len(parts) != 4 or len(dot) != 2 or not all(p.isascii() and p.isdigit() for p in dot) or not all(parts):
+            raise InvalidOperationId(f"{text!r} is not <step>:<prio>:<node>:<incarnation>-<counter>.")
+        return cls(parts[0], parts[1], parts[2], int(dot[0]), int(dot[1]))
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Consecutive operations of one segment and incarnation: `first` to `last`, both included."""
+
+    step: str
+    prio: str
+    node: str
+    incarnation: int
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def ids(self) -> Iterator[OperationId]:
+        for counter in range(self.first, self.last + 1):
+            yield OperationId(self.step, self.prio, self.node, self.incarnation, counter)

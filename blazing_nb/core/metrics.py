@@ -1,0 +1,41 @@
+"""Log-scaled histograms: bucket b counts [2^(b/4), 2^((b+1)/4)) microseconds. Mergeable; differences are intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+Histogram = Mapping[int, int]
+
+
+def bucket(us: float) -> int:
+    return math.floor(4 * math.log2(max(us, 1.0)) + 1e-9)
+
+
+def bounds(index: int) -> tuple[float, float]:
+    """Lower and upper bound in seconds."""
+    return 2 ** (index / 4) / 1e6, 2 ** ((index + 1) / 4) / 1e6
+
+
+def quantile(histogram: Histogram, q: float) -> float:
+    """Seconds below which a share `q` lies, interpolated in its bucket; NaN of an empty histogram."""
+    total = sum(histogram.values())
+    if not total:
+        return math.nan
+    rank, seen = q * total, 0
+    for index in sorted(histogram):
+        count = histogram[index]
+        if count and seen + count >= rank:
+            low, high = bounds(index)
+            return low + (high - low) * (rank - seen) / count
+        seen += count
+    return bounds(max(histogram))[1]
+
+
+def merge(a: Histogram, b: Histogram) -> dict[int, int]:
+    return {index: a.get(index, 0) + b.get(index, 0) for index in a.keys() | b.keys()}
+
+
+def difference(later: Histogram, earlier: Histogram) -> dict[int, int]:
+    """What was counted between two readings."""
+    return {index: n for index in later if (n := later[index] - earlier.get(index, 0)) > 0}

@@ -1,0 +1,27 @@
+"""Valid names of apps, steps, nodes, workers and batches: what keys, hash tags and terminals can carry."""
+
+from __future__ import annotations
+
+from blazing_nb.errors import InvalidName
+
+LIMIT = 64
+_FORBIDDEN = frozenset(":{}|")
+
+
+def check_name(value: str, what: str) -> str:
+    """Return `value` where it is a name: 1 to 64 bytes, none of `:{}|`, no control characters, not starting with @.
+
+    Raises:
+        InvalidName: says which rule was broken.
+    """
+    if not isinstance(value, str) or not value:
+        raise InvalidName(f"{what} must be a non-empty text, not {value!r}.", what=what)
+    if any(c in _FORBIDDEN or not c.isprintable() for c in value) or value.startswith("@"):
+        raise InvalidName(f"{what} {value[:80]!r} may not contain ':{{}}|' or control characters, nor begin with '@'.")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidName(f"{what} {value[:80]!r} is not valid Unicode text.") from error
+    if size > LIMIT:
+        raise InvalidName(f"{what} {value[:20]!r}... has {size} bytes; the limit is {LIMIT}.")
+    return value

@@ -1,0 +1,83 @@
+"""Counts and depths at one moment: all that a view may see."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """Depths of one segment; `head_age_ms` is the age of its oldest operation that is not final."""
+
+    step: str
+    prio: str
+    node: str
+    waiting: int
+    parked: int
+    claimed: int
+    head_age_ms: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Running totals of one step, and its latency histograms (see `core/metrics`)."""
+
+    step: str
+    enqueued: int = 0
+    claimed: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    lost: int = 0
+    fenced: int = 0
+    rescued: int = 0
+    released: int = 0
+    wait: dict[int, int] = {}
+    run: dict[int, int] = {}
+    total: dict[int, int] = {}
+
+    @property
+    def finished(self) -> int:
+        return self.succeeded + self.failed + self.lost
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """A registered worker; `lease_ms_left` is negative where it is overdue."""
+
+    worker_id: str
+    consumer: str
+    host: str
+    pid: int
+    lease_ms_left: int
+    running: int
+    slots: int
+    done: int
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """One app at one moment of the server's clock."""
+
+    app: str
+    at_ms: int
+    segments: list[Segment]
+    steps: list[Step]
+    workers: list[Worker]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Snapshot {self.app}: {self.waiting} waiting, {self.parked} parked, {self.claimed} claimed, "
+            f"{self.finished} finished, {len(self.workers)} workers>"
+        )
+
+    @property
+    def waiting(self) -> int:
+        return sum(segment.waiting for segment in self.segments)
+
+    @property
+    def parked(self) -> int:
+        return sum(segment.parked for segment in self.segments)
+
+    @property
+    def claimed(self) -> int:
+        return sum(segment.claimed for segment in self.segments)
+
+    @property
+    def finished(self) -> int:
+        return sum(step.finished for step in self.steps)

@@ -1,0 +1,183 @@
+"""Every error that a user can see, in one tree. An error says what happened, with which values, and what to do now.
+
+BlazingError
+├── UsageError(ValueError): the call is wrong; nothing was sent
+│   ├── InvalidName, InvalidOperationId, InvalidArguments, UnknownStep, StepNotEnqueueable
+│   ├── ValueNotSerializable, PayloadTooLarge
+│   └── AppClosed, BatchExists, BatchUnknown, OperationUnknown
+├── StoreError: the store refused or could not be reached
+│   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull
+│   ├── ServerNotFound, ServerFailed: the embedded server
+│   └── LeaseLost: this worker is no longer registered
+├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe
+├── OperationError: how an operation ended when not well
+│   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable
+├── OperationTimeout(TimeoutError): the wait ended; the operation goes on
+└── WorkersNotReady
+"""
+
+from __future__ import annotations
+
+
+class BlazingError(Exception):
+    """Root of all errors of blazing_nb. Keyword arguments become fields."""
+
+    def __init__(self, message: str = "", **fields: object) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+    def __getattr__(self, name: str) -> object:
+        fields = self.__dict__.get("fields", {})
+        if name in fields:
+            return fields[name]
+        raise AttributeError(name)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args[0] if self.args else "", self.fields)
+
+
+def _rebuild(kind: type[BlazingError], message: str, fields: dict[str, object]) -> BlazingError:
+    return kind(message, **fields)
+
+
+class UsageError(BlazingError, ValueError):
+    """The call is wrong. Nothing was sent."""
+
+
+class InvalidName(UsageError):
+    """An app, node, step, worker or batch name has a character or a length that keys cannot carry."""
+
+
+class InvalidOperationId(UsageError):
+    """The text is not `<step>:<prio>:<node>:<incarnation>-<counter>`."""
+
+
+class InvalidArguments(UsageError):
+    """The arguments do not fit the step's signature."""
+
+
+class UnknownStep(UsageError):
+    """The app has no step of that name."""
+
+
+class StepNotEnqueueable(UsageError):
+    """The function cannot be sent to a worker: it is neither importable nor picklable."""
+
+
+class ValueNotSerializable(UsageError):
+    """A value is neither plain data nor picklable."""
+
+
+class PayloadTooLarge(UsageError):
+    """The encoded value is above the limit; put it in a file or a database and pass its name."""
+
+
+class AppClosed(UsageError):
+    """The app was closed; make a new `Blazing(...)`."""
+
+
+class BatchExists(UsageError):
+    """A batch of that name exists; attach to it, continue it with `resume=True`, or choose another name."""
+
+
+class BatchUnknown(UsageError):
+    """No batch of that name is recorded in this app."""
+
+
+class OperationUnknown(UsageError):
+    """No operation of that id is in the store: it was never stored, or its retention has passed."""
+
+
+class StoreError(BlazingError):
+    """The store refused, or could not be reached."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer within the deadline. Repeating the call is safe."""
+
+
+class StoreUnsuitable(StoreError):
+    """The server is too old, evicts keys, or lacks a capability."""
+
+
+class ScriptRefused(StoreError):
+    """A script refused its arguments: `code` and `fields` say why."""
+
+
+class SegmentFull(StoreError):
+    """The segment is at its cap: `depth` and `cap` say so. Enqueue again when workers have drained it."""
+
+
+class ServerNotFound(StoreError):
+    """No usable Redis or Valkey server was found to start."""
+
+
+class ServerFailed(StoreError):
+    """The embedded server did not start or stopped answering; the message ends with its last log lines."""
+
+
+class LeaseLost(StoreError):
+    """This worker's lease ran out and its claims were given back."""
+
+
+class TrustError(BlazingError):
+    """What was read from the store is not what this app signed."""
+
+
+class SignatureRefused(TrustError):
+    """The signature does not hold: the bytes were altered, moved, or signed with another key."""
+
+
+class PayloadInvalid(TrustError):
+    """The bytes do not decode."""
+
+
+class CodeRefused(TrustError):
+    """The step's code is missing, altered, or made by another Python minor version."""
+
+
+class SecretUnsafe(TrustError):
+    """The secret's file can be read by others, or is not a key file."""
+
+
+class OperationError(BlazingError):
+    """How an operation ended when it did not succeed."""
+
+
+class RemoteError(OperationError):
+    """The step raised an exception that cannot be rebuilt here: `type` and the message say which."""
+
+
+class OperationLost(OperationError):
+    """The operation's worker died under it three times."""
+
+
+class OperationCancelled(OperationError):
+    """The operation was cancelled."""
+
+
+class OperationExpired(OperationError):
+    """The operation's deadline passed before it ran."""
+
+
+class ResultUnavailable(OperationError):
+    """The step's result could not be encoded, or is above the limit."""
+
+
+class OperationTimeout(BlazingError, TimeoutError):
+    """The wait ended. The operation goes on: wait again, or attach to its id later."""
+
+
+class WorkersNotReady(BlazingError):
+    """Workers did not become ready in time: `reasons` says which and why."""
+
+
+class RemoteTraceback(Exception):
+    """The worker's traceback, as text, shown as the cause of a remote exception."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return "\n" + self.text

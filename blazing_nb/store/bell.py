@@ -1,0 +1,61 @@
+"""The bell: one blocking pop on the wake-up lists, as a file descriptor that a loop can wait on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from blazing_nb.store.connection import TRANSIENT, Connection
+
+log = logging.getLogger(__name__)
+WAIT_S = 1
+
+
+class Bell:
+    """One waiter a process: `listen` asks, `fileno` is readable when somebody rang (or after a second)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._raw: Any = None
+        self._asked_at = 0.0
+
+    @property
+    def listening(self) -> bool:
+        return self._raw is not None
+
+    def listen(self, keys: Sequence[str]) -> bool:
+        """Ask for a token of any of `keys`, unless asked already; False where the store cannot be reached."""
+        if self._raw is not None and time.monotonic() - self._asked_at < WAIT_S + 2:
+            return True
+        self.forget()
+        try:
+            raw = self._connection.open()
+            raw.send_packed_command(raw.pack_command("BLPOP", *keys, WAIT_S), check_health=False)
+        except TRANSIENT as error:
+            log.info("bell: %s", error)
+            return False
+        self._raw, self._asked_at = raw, time.monotonic()
+        return True
+
+    def fileno(self) -> int:
+        return int(self._raw._sock.fileno())
+
+    def answer(self) -> bool:
+        """Read the reply that `fileno` announced; True where a token came."""
+        raw, self._raw = self._raw, None
+        try:
+            return raw.read_response() is not None
+        except (*TRANSIENT, ResponseError) as error:
+            log.info("bell: %s", error)
+            raw.disconnect()
+            return False
+
+    def forget(self) -> None:
+        """Drop an unanswered question with its socket: its answer can never be read as another's."""
+        if self._raw is not None:
+            self._raw.disconnect()
+            self._raw = None

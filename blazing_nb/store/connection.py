@@ -1,0 +1,144 @@
+"""One connection at a time to the store, with time-outs and retries. Owns sockets; knows nothing of scripts or keys.
+
+A call that is interrupted (an exception between sending and reading, `KeyboardInterrupt` too) drops its socket, so
+that no later call can read its reply. A child after fork drops what it inherited.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from typing import Any, TypeAlias
+
+import redis
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from blazing_nb.errors import ScriptRefused, StoreUnavailable
+
+Reply: TypeAlias = Any
+Argument: TypeAlias = bytes | str | int | float
+
+TRANSIENT = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    MasterDownError,
+    ReadOnlyError,
+    TryAgainError,
+    OSError,
+)
+BACKOFF_BASE_S = 0.02
+BACKOFF_CAP_S = 1.0
+
+
+class Connection:
+    """A connection used by one thread at a time (a lock sees to it); opened at the first call.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        timeout_s: for one answer.
+        deadline_s: for a call with all its retries; then `StoreUnavailable`.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0, deadline_s: float = 15.0, name: str = "") -> None:
+        self._pool = redis.ConnectionPool.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            protocol=2,
+            client_name=name or None,
+        )
+        self._timeout_s = timeout_s
+        self._deadline_s = deadline_s
+        self._lock = threading.RLock()
+        self._raw: Any = None
+        self._pid = 0
+        self._closed = False
+        self.retries = 0
+        """How often a call had to be sent again: an earlier reply may be lost."""
+
+    def __repr__(self) -> str:
+        return f"<Connection {'open' if self._raw is not None else 'idle'} retries={self.retries}>"
+
+    def call(self, *args: Argument, block_s: float = 0.0) -> Reply:
+        """Send one command and return its reply. Only for commands that are safe to repeat.
+
+        Raises:
+            StoreUnavailable: no answer within the deadline.
+            ScriptRefused: the server answered with an error.
+        """
+        end = time.monotonic() + self._deadline_s + block_s
+        attempt = 0
+        while True:
+            try:
+                with self._lock:
+                    return self._exchange(args, block_s)
+            except NoScriptError:
+                raise
+            except TRANSIENT as error:
+                attempt += 1
+                self.retries += 1
+                pause = random.random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**attempt)  # noqa: S311
+                if self._closed or time.monotonic() + pause > end:
+                    raise StoreUnavailable(
+                        f"The store did not answer {args[0]!r} within {self._deadline_s:g} s ({error}). "
+                        "Repeating the call is safe; is the server up?",
+                        attempts=attempt,
+                    ) from error
+                time.sleep(pause)
+            except ResponseError as error:
+                raise refusal(str(error)) from error
+
+    def _exchange(self, args: tuple[Argument, ...], block_s: float) -> Reply:
+        raw = self.open()
+        done = False
+        try:
+            raw.send_packed_command(raw.pack_command(*args), check_health=False)
+            reply = raw.read_response(timeout=block_s + self._timeout_s) if block_s else raw.read_response()
+            done = True
+            return reply
+        except (BusyLoadingError, ReadOnlyError, MasterDownError):
+            raise
+        except ResponseError:
+            done = True
+            raise
+        finally:
+            if not done:
+                raw.disconnect()
+
+    def open(self) -> Any:
+        """The raw connection, connected, of this process."""
+        if self._closed:
+            raise RedisConnectionError("closed")
+        if self._raw is None or self._pid != os.getpid():
+            self._raw = self._pool.make_connection()
+            self._pid = os.getpid()
+        self._raw.connect()
+        return self._raw
+
+    def close(self) -> None:
+        """Close the socket; later calls raise. Repeatable. Wakes a thread that waits in a call."""
+        self._closed = True
+        raw = self._raw
+        if raw is not None and self._pid == os.getpid():
+            raw.disconnect()
+
+
+def refusal(text: str) -> ScriptRefused:
+    """`BZCODE field=value ...` as an error with fields."""
+    words = text.split()
+    if not words or not words[0].startswith("BZ"):
+        return ScriptRefused(f"The store refused the call: {text}", code="ERR")
+    fields = dict(word.split("=", 1) for word in words[1:] if "=" in word)
+    return ScriptRefused(f"The store refused the call: {text}", code=words[0], **fields)

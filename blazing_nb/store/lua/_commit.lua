@@ -1,0 +1,49 @@
+-- Shared: the fence and the commit of one segment's batch. Every id and its claim number are compared with what the
+-- pending list says this worker holds, never the number of rows.
+local LETTERS = {S = 'succeeded', F = 'failed', C = 'cancelled', X = 'expired'}
+
+local function owned(seg, worker, ids, held)
+  local have = {}
+  if #ids * 8 < held then
+    for _, id in ipairs(ids) do
+      local row = redis.call('XPENDING', seg, 'w', id, id, 1, worker)[1]
+      if row then have[id] = row[4] end
+    end
+  else
+    for _, row in ipairs(redis.call('XPENDING', seg, 'w', ids[1], ids[#ids], held, worker)) do have[row[1]] = row[4] end
+  end
+  return have
+end
+
+local function committed(name, id, token)
+  local node = string.match(name, '^[^:]*:[^:]*:(.*)$')
+  local incarnation, counter = string.match(id, '^(%d+)%-(%d+)$')
+  local chunk = string.format('%d', math.floor(tonumber(counter) / 128))
+  local key = P .. 'out:' .. node .. ':' .. incarnation .. ':' .. chunk
+  local record = redis.call('HGET', key, string.format('%d', tonumber(counter) % 128))
+  return record and string.sub(record, 2, #token + 1) == token
+end
+
+-- group = {name, held, retention, ids, claims, runs, enqueued}; its bodies begin at ARGV[at]; appends what was refused to `lost`.
+local function commit(worker, incarnation, group, at, now, lost)
+  local name, held, retention, ids, claims, runs, enqueued = unpack(group)
+  local have = owned(P .. 'seg:' .. name, worker, ids, held)
+  local items, hist = {}, {}
+  for i, id in ipairs(ids) do
+    local token = incarnation .. '-' .. claims[i] .. ';'
+    if have[id] == claims[i] then
+      local body = ARGV[at + i - 1]
+      local letter = string.sub(body, 1, 1)
+      items[#items + 1] = {id, letter .. token .. string.sub(body, 2), claims[i]}
+      hist[LETTERS[letter]] = (hist[LETTERS[letter]] or 0) + 1
+      observe(hist, 'r', runs[i])
+      observe(hist, 't', (now - enqueued[i]) * 1000)
+    elseif not committed(name, id, token) then
+      hist.fenced = (hist.fenced or 0) + 1
+      lost[#lost + 1] = name .. ':' .. id
+    end
+  end
+  if #items > 0 then finish(name, items, now, retention) end
+  tally(string.match(name, '^[^:]*'), hist, now)
+  return #items
+end

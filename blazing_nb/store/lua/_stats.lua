@@ -1,0 +1,23 @@
+-- Shared: counters and log-scaled latency buckets of a step, and its one-second roll-ups in `ts`
+-- (each holds the running totals, so the difference of two is what happened between them).
+local function bucket(us)
+  if us < 1 then return 0 end
+  return math.floor(4 * math.log(us) / 0.69314718055994530942 + 1e-9)
+end
+
+local function observe(hist, name, us)
+  local field = name .. bucket(us)
+  hist[field] = (hist[field] or 0) + 1
+end
+
+local function tally(step, counts, now)
+  local key = P .. 'stats:' .. step
+  local second = string.format('%.0f', math.floor(now / 1000))
+  local marked = redis.call('HGET', key, 'second')
+  if marked and marked ~= second then
+    redis.call('XADD', P .. 'ts', '*', 's', step, 'at', marked, 'c', cmsgpack.pack(redis.call('HGETALL', key)))
+    redis.call('XTRIM', P .. 'ts', 'MINID', '~', string.format('%.0f', now - 3600000))
+  end
+  if marked ~= second then redis.call('HSET', key, 'second', second) end
+  for field, by in pairs(counts) do redis.call('HINCRBY', key, field, by) end
+end

@@ -1,0 +1,52 @@
+-- Shared: every taking, for one worker. Due parked operations first, then the step's active segments, least
+-- recently served first, with a fair share each; high before normal before low, every eighth turn the other way.
+local function take_parked(step, worker, now, limit, hist, out)
+  local key, taken = P .. 'parked:' .. step, 0
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, limit)) do
+    local name, id = string.match(member, '^(.*)|(.*)$')
+    local seg = P .. 'seg:' .. name
+    local entries = redis.pcall('XCLAIM', seg, 'w', worker, 0, id)
+    redis.call('ZREM', key, member)
+    if not entries.err and entries[1] then
+      local row = redis.call('XPENDING', seg, 'w', id, id, 1)[1]
+      local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases')
+      observe(hist, 'w', (now - tonumber(entries[1][2][4])) * 1000)
+      out[#out + 1] = {name, row[4], tonumber(live[1] or 0) + tonumber(live[2] or 0), entries}
+      taken = taken + 1
+    end
+  end
+  return taken
+end
+
+local function take_segment(step, active, name, worker, want, turn, now, hist, out)
+  local reply = redis.pcall('XREADGROUP', 'GROUP', 'w', worker, 'COUNT', want, 'STREAMS', P .. 'seg:' .. name, '>')
+  if not reply or reply.err then
+    redis.call('ZREM', active, name)
+    if reply then redis.call('HINCRBY', P .. 'stats:' .. step, 'broken', 1) end
+    return 0
+  end
+  local entries = reply[1][2]
+  for _, entry in ipairs(entries) do observe(hist, 'w', (now - tonumber(entry[2][4])) * 1000) end
+  if #entries < want then redis.call('ZREM', active, name) else redis.call('ZADD', active, turn, name) end
+  out[#out + 1] = {name, 1, 0, entries}
+  return #entries
+end
+
+local function take_step(step, worker, now, budget, out)
+  local hist = {}
+  local left = budget - take_parked(step, worker, now, math.max(1, math.ceil(budget / 2)), hist, out)
+  local turn = redis.call('HINCRBY', KEYS[1], 'turn', 1)
+  for _, prio in ipairs(turn % 8 == 0 and {'l', 'n', 'h'} or {'h', 'n', 'l'}) do
+    if left <= 0 then break end
+    local active = P .. 'active:' .. step .. ':' .. prio
+    local names = redis.call('ZRANGE', active, 0, left - 1)
+    for i, name in ipairs(names) do
+      left = left - take_segment(step, active, name, worker, math.ceil(left / (#names - i + 1)), turn, now, hist, out)
+    end
+  end
+  if budget > left then
+    hist.claimed = budget - left
+    tally(step, hist, now)
+  end
+  return left
+end

@@ -1,0 +1,21 @@
+#!lua
+-- DOES    records a step: its signed code, its options; wakes the workers when something is new.
+-- KEYS    1 meta (hash); derives code:<hash> (string), steps (hash), bell:@<worker> (list), workers (zset)
+-- ARGV    1 now_ms, empty for the server's TIME
+-- ARGV    2 request: {step, hash (hex)}
+-- ARGV    3 the sealed code record
+-- ARGV    4 the step's options
+-- REPLY   1 where something changed, 0 where all was known
+-- REJECT  BZARG step=
+-- COST    O(workers) when new, else O(1)
+-- KEEPS   code records are written once: content-addressed
+-- @include _clock
+-- @include _bell
+local q = cmsgpack.unpack(ARGV[2])
+if q.step == '' then return redis.error_reply('BZARG step=') end
+redis.call('SET', P .. 'code:' .. q.hash, ARGV[3], 'NX')
+if redis.call('HGET', P .. 'steps', q.step) == ARGV[4] then return 0 end
+redis.call('HSET', P .. 'steps', q.step, ARGV[4])
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+ring_workers()
+return 1

@@ -1,0 +1,31 @@
+#!lua flags=allow-oom
+-- DOES    gives back what a worker claimed and will not run: due now, counted as a release, not as a death or a failure.
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), parked:<step> (zset), live:<operation> (hash), bell:<step> (list)
+-- ARGV    1 now_ms, empty for the server's TIME
+-- ARGV    2 request: {worker, groups: {{segment, ids, claims}, ...}, delay_ms}
+-- REPLY   operations released
+-- REJECT  BZARG delay_ms=<n>
+-- COST    O(operations)
+-- KEEPS   only what this worker holds under this claim is released
+-- @include _clock
+-- @include _stats
+-- @include _bell
+-- @include _park
+local q = cmsgpack.unpack(ARGV[2])
+if q.delay_ms < 0 then return redis.error_reply('BZARG delay_ms=' .. q.delay_ms) end
+local now, released = clock(ARGV[1]), 0
+for _, group in ipairs(q.groups) do
+  local name, ids, claims = unpack(group)
+  local step, n = string.match(name, '^[^:]*'), 0
+  for i, id in ipairs(ids) do
+    local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1, q.worker)[1]
+    if row and row[4] == claims[i] then
+      redis.call('HINCRBY', P .. 'live:' .. name .. ':' .. id, 'releases', 1)
+      park(name, id, now + q.delay_ms)
+      n = n + 1
+    end
+  end
+  if n > 0 then tally(step, {released = n}, now); ring(step) end
+  released = released + n
+end
+return released

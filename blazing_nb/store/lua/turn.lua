@@ -1,0 +1,36 @@
+#!lua flags=allow-oom
+-- DOES    commits what a worker finished, under the fence, and claims what it has room for: the hot path.
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), active:<step>:<prio> (zset), parked:<step> (zset), workers, lost (zset),
+-- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list)
+-- ARGV    1 now_ms, empty for the server's TIME
+-- ARGV    2 request: {worker, incarnation (text), groups, lanes}
+-- ARGV    groups: {{segment, held, retention_ms, ids (ascending), claims, run_us, enqueued_ms}, ...}
+-- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
+-- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome
+-- REPLY   {now_ms, version of the steps, accepted, lost ids, lease_lost: 0 | 1, next due ms or 0,
+-- REPLY   {{segment, claims, deaths + releases, {{id, {"p", payload, "t", enqueued_ms}}, ...}}, ...}}
+-- REJECT  BZARG worker=
+-- COST    O(active segments served + operations)
+-- KEEPS   one commit an operation, by its last claim (I3, I4); an outcome and its notice appear together
+-- @include _clock
+-- @include _stats
+-- @include _bell
+-- @include _finish
+-- @include _park
+-- @include _take
+-- @include _claim
+-- @include _commit
+-- @include _rescue
+local q = cmsgpack.unpack(ARGV[2])
+if not q.worker or q.worker == '' then return redis.error_reply('BZARG worker=') end
+local now = clock(ARGV[1])
+local accepted, lost, body = 0, {}, 3
+for _, group in ipairs(q.groups) do
+  accepted = accepted + commit(q.worker, q.incarnation, group, body, now, lost)
+  body = body + #group[4]
+end
+rescue(now)
+local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
+if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}} end
+local claims, due = claim(q.worker, q.lanes, now)
+return {now, version, accepted, lost, 0, due or 0, claims}

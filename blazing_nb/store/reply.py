@@ -1,0 +1,122 @@
+"""Replies of the scripts as records. Pure: bytes in, records out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from blazing_nb.core.snapshot import Segment, Snapshot, Step, Worker
+
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Operations of one segment that a worker now owns. `entries`: [[id, [b"p", envelope, b"t", enqueued ms]], ...].
+
+    `claims` is the claim number of each; `spent` how many of its earlier claims were deaths or releases.
+    """
+
+    segment: str
+    claims: int
+    spent: int
+    entries: list[Any]
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What a turn answered. `due_ms` is the next parked operation's moment, 0 for none."""
+
+    now_ms: int
+    version: int
+    accepted: int
+    lost: list[str]
+    lease_lost: bool
+    due_ms: int
+    claims: list[Claim]
+
+
+class StatusRow(msgspec.Struct, frozen=True):
+    """Status of one operation: a live status's name, FINAL with its record, or ABSENT."""
+
+    status: str
+    record: bytes
+    claims: int
+    deaths: int
+    releases: int
+    due_ms: int | None
+    worker: str
+
+
+def parse_claims(rows: list[Any]) -> list[Claim]:
+    return [Claim(name.decode(), claims, spent, entries) for name, claims, spent, entries in rows]
+
+
+def parse_turn(reply: list[Any]) -> Turn:
+    now_ms, version, accepted, lost, lease_lost, due_ms, claims = reply
+    return Turn(
+        now_ms, version, accepted, [item.decode() for item in lost], bool(lease_lost), due_ms, parse_claims(claims)
+    )
+
+
+def parse_status(reply: list[Any]) -> list[StatusRow]:
+    return [
+        StatusRow(status.decode(), record, claims, deaths, releases, int(float(due)) if due else None, worker.decode())
+        for status, record, claims, deaths, releases, due, worker in reply
+    ]
+
+
+def parse_snapshot(app: str, reply: bytes) -> Snapshot:
+    now_ms, segments, steps, workers = _unpack(reply)
+    return Snapshot(
+        app=app,
+        at_ms=int(now_ms),
+        segments=[_segment(row, int(now_ms)) for row in segments],
+        steps=[_step(name, dict(zip(flat[::2], flat[1::2], strict=True))) for name, flat in steps],
+        workers=[_worker(row, int(now_ms)) for row in workers],
+    )
+
+
+def _segment(row: list[Any], now_ms: int) -> Segment:
+    name, entries, pending, parked, head_ms = row
+    step, prio, node = name.split(":", 2)
+    return Segment(
+        step=step,
+        prio=prio,
+        node=node,
+        waiting=int(entries - pending),
+        parked=int(parked),
+        claimed=int(pending - parked),
+        head_age_ms=max(0, now_ms - int(head_ms)) if head_ms else None,
+    )
+
+
+def _step(name: str, stats: dict[str, str]) -> Step:
+    def count(field: str) -> int:
+        return int(stats.get(field, 0))
+
+    def histogram(letter: str) -> dict[int, int]:
+        return {int(f[1:]): int(n) for f, n in stats.items() if f[0] == letter and f[1:].isdigit()}
+
+    counters = ("enqueued", "claimed", "succeeded", "failed", "lost", "fenced", "rescued", "released")
+    return Step(
+        step=name,
+        **{field: count(field) for field in counters},
+        wait=histogram("w"),
+        run=histogram("r"),
+        total=histogram("t"),
+    )
+
+
+def _worker(row: list[Any], now_ms: int) -> Worker:
+    consumer, end_ms, flat = row
+    info = dict(zip(flat[::2], flat[1::2], strict=True))
+    return Worker(
+        worker_id=consumer.rpartition(".")[0],
+        consumer=consumer,
+        host=info.get("host", ""),
+        pid=int(info.get("pid", 0)),
+        lease_ms_left=int(end_ms) - now_ms,
+        running=int(info.get("busy", 0)),
+        slots=int(info.get("slots", 0)),
+        done=int(info.get("done", 0)),
+    )

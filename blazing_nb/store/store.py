@@ -1,0 +1,296 @@
+"""The store of one app: one method a verb, each one script or one command. Owns all Redis traffic.
+
+Knows bytes and numbers, never user values: encoding is `core/codec`, trust is `core/signature`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.name import check_name
+from blazing_nb.core.snapshot import Snapshot
+from blazing_nb.errors import BatchExists, ScriptRefused, SegmentFull, StoreUnsuitable
+from blazing_nb.store import script
+from blazing_nb.store.connection import Connection, Reply
+from blazing_nb.store.key import Keys
+from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_snapshot, parse_status, parse_turn
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+STATUS_LIMIT = 1000
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """One call of `enqueue`: consecutive operations of one segment, identities fixed before sending."""
+
+    step: str
+    prio: str
+    node: str
+    incarnation: int
+    first: int
+    payloads: Sequence[bytes]
+    cap: int = 0
+    batch: str = ""
+    offset: int = 0
+
+
+class Group(msgspec.Struct, array_like=True):
+    """What a worker finished in one segment. Rows are ascending by id; their bodies travel beside."""
+
+    segment: str
+    held: int
+    retention_ms: int
+    ids: list[str]
+    claims: list[int]
+    run_us: list[int]
+    enqueued_ms: list[int]
+
+
+class Store:
+    """The verbs on one app's data. Every call is atomic, bounded by a deadline, and safe to repeat.
+
+    Each thread gets a connection of its own, so that a call never waits behind another thread's.
+    """
+
+    def __init__(self, app_id: str, url: str, *, timeout_s: float = 5.0, deadline_s: float = 15.0) -> None:
+        self.keys = Keys(check_name(app_id, "app_id"))
+        self.url = url
+        self._options = {"timeout_s": timeout_s, "deadline_s": deadline_s}
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Store app={self.keys.app} connections={len(self._connections)}>"
+
+    def connection(self) -> Connection:
+        """This thread's connection."""
+        found: Connection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = self._local.connection = self.dedicated()
+        return found
+
+    def dedicated(self) -> Connection:
+        """A connection for one blocking reader."""
+        made = Connection(self.url, **self._options, name=f"bz-{self.keys.app}")
+        with self._lock:
+            self._connections.append(made)
+        return made
+
+    def close(self) -> None:
+        """Close every connection. Repeatable."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+    def _run(self, verb: str, request: object = None, *blobs: bytes, now_ms: int | None = None) -> Reply:
+        # Lua's cmsgpack of Redis 7.0 does not read msgpack's bin type: bytes go as arguments of their own.
+        args: list[bytes | str] = ["" if now_ms is None else str(now_ms)]
+        if request is not None:
+            args.append(_pack(request))
+        return script.load(verb).run(self.connection(), self.keys.meta, *args, *blobs)
+
+    def check(self, *, allow_eviction: bool = False) -> dict[str, str]:
+        """Probe the server; refuse one that cannot keep the promises.
+
+        Raises:
+            StoreUnsuitable: older than 7.0, or its memory policy evicts keys.
+        """
+        text: bytes = self.connection().call("INFO", "everything")
+        info = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        version = info.get("redis_version", "0.0")
+        if int(version.split(".")[0]) < 7:
+            raise StoreUnsuitable(f"The server is Redis {version}; 7.0 or later is needed.", version=version)
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction" and info.get("maxmemory", "0") != "0" and not allow_eviction:
+            raise StoreUnsuitable(
+                f"The server evicts keys (maxmemory-policy {policy}): operations would vanish silently. "
+                "Set maxmemory-policy noeviction.",
+                policy=policy,
+            )
+        return info
+
+    # -- registration ------------------------------------------------------------------------------------------------
+
+    def open_node(self, node: str, *, now_ms: int | None = None) -> int:
+        """Register a start of a node; its incarnation."""
+        request = {"kind": "node", "name": node, "random": random.getrandbits(11)}
+        return int(self._run("open", request, now_ms=now_ms))
+
+    def open_worker(
+        self, worker_id: str, lease_ms: int, info: Mapping[str, str | int] | None = None, *, now_ms: int | None = None
+    ) -> int:
+        """Register a start of a worker; its incarnation. Its consumer's name is `<worker_id>.<incarnation>`."""
+        request = {
+            "kind": "worker",
+            "name": worker_id,
+            "random": random.getrandbits(11),
+            "lease_ms": lease_ms,
+            "info": _flat({"lease_ms": lease_ms, **(info or {})}),
+        }
+        return int(self._run("open", request, now_ms=now_ms))
+
+    def define(self, step: str, digest: bytes, record: bytes, options: bytes) -> bool:
+        """Record a step and its code; True where something was new."""
+        return bool(self._run("define", {"step": step, "hash": digest.hex()}, record, options))
+
+    def steps(self) -> dict[str, bytes]:
+        """All steps of the app, with their options as they were defined."""
+        flat = self.connection().call("HGETALL", self.keys.steps)
+        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+    def code(self, digest: bytes) -> bytes | None:
+        """The sealed code record of that hash."""
+        found: bytes | None = self.connection().call("GET", self.keys.code(digest))
+        return found
+
+    # -- the node's side ---------------------------------------------------------------------------------------------
+
+    def enqueue(self, chunk: Chunk, *, now_ms: int | None = None) -> str:
+        """Append a chunk: `added`, `known` (stored before) or `fenced` (never stored; a newer incarnation wrote).
+
+        Raises:
+            SegmentFull: over the cap; nothing was stored.
+            BatchExists: the named batch does not end at `offset`; nothing was stored.
+        """
+        request = msgspec.structs.asdict(chunk)
+        payloads = request.pop("payloads")
+        request["incarnation"] = str(chunk.incarnation)
+        try:
+            answer: bytes = self._run("enqueue", request, *payloads, now_ms=now_ms)
+        except ScriptRefused as error:
+            raise _enqueue_refusal(error, chunk) from error
+        return answer.decode()
+
+    def status(self, operations: Sequence[OperationId]) -> list[StatusRow]:
+        """One row an operation, in order; final ones with their record."""
+        rows: list[StatusRow] = []
+        for start in range(0, len(operations), STATUS_LIMIT):
+            part = operations[start : start + STATUS_LIMIT]
+            request = _pack([[op.segment, str(op.incarnation), op.counter] for op in part])
+            rows += parse_status(script.load("status").run(self.connection(), self.keys.meta, request))
+        return rows
+
+    def batch(self, name: str) -> list[Range]:
+        """The recorded ranges of a named batch, in order; empty where there is none."""
+        items = self.connection().call("LRANGE", self.keys.batch(name), 0, -1)
+        return [_range(_unpack(item)) for item in items]
+
+    def follow(
+        self, connection: Connection, positions: Mapping[tuple[str, int], str], block_ms: int
+    ) -> list[tuple[tuple[str, int], str, list[Any]]]:
+        """Wait for completions of (node, incarnation) after the given positions.
+
+        Returns:
+            Rows of (which, position, [counter, record, counter, record, ...]); an empty record is too large to
+            travel here: ask `status`.
+        """
+        names = {self.keys.done(*which): which for which in positions}
+        args = ["XREAD", "COUNT", 64, "BLOCK", block_ms, "STREAMS", *names, *positions.values()]
+        reply = connection.call(*args, block_s=block_ms / 1000)
+        rows: list[tuple[tuple[str, int], str, list[Any]]] = []
+        for key, entries in reply or []:
+            for entry_id, fields in entries:
+                fields[::2] = map(int, fields[::2])
+                rows.append((names[key.decode()], entry_id.decode(), fields))
+        return rows
+
+    def trim(self, node: str, incarnation: int, position: str) -> None:
+        """Drop the completions up to `position`; only their node may."""
+        ms, sequence = position.split("-")
+        self.connection().call("XTRIM", self.keys.done(node, incarnation), "MINID", f"{ms}-{int(sequence) + 1}")
+
+    # -- the worker's side -------------------------------------------------------------------------------------------
+
+    def turn(
+        self,
+        worker: str,
+        incarnation: int,
+        groups: Sequence[Group],
+        bodies: Sequence[bytes],
+        lanes: Sequence[tuple[int, Sequence[str]]],
+        *,
+        now_ms: int | None = None,
+    ) -> Turn:
+        """Commit what is finished, under the fence, and claim what there is room for.
+
+        `bodies`: one an id, in the order of the groups; each starts with the status letter.
+        """
+        request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes}
+        return parse_turn(self._run("turn", request, *bodies, now_ms=now_ms))
+
+    def heartbeat(
+        self, worker: str, lease_ms: int, info: Mapping[str, str | int] | None = None, *, now_ms: int | None = None
+    ) -> bool:
+        """Renew the lease; False where it is lost."""
+        request = {"worker": worker, "lease_ms": lease_ms, "info": _flat(info or {})}
+        return int(self._run("heartbeat", request, now_ms=now_ms)[0]) == 0
+
+    def rescue(self, *, now_ms: int | None = None) -> int:
+        """Give dead workers' claims back; the number of operations moved."""
+        return int(self._run("rescue", now_ms=now_ms))
+
+    def release(
+        self,
+        worker: str,
+        groups: Iterable[tuple[str, list[str], list[int]]],
+        *,
+        delay_ms: int = 0,
+        now_ms: int | None = None,
+    ) -> int:
+        """Give back (segment, ids, claim numbers) that this worker holds; the number released."""
+        request = {"worker": worker, "groups": list(groups), "delay_ms": delay_ms}
+        return int(self._run("release", request, now_ms=now_ms))
+
+    def recover(self, worker: str, held: Iterable[str], *, now_ms: int | None = None) -> list[Claim]:
+        """The worker's own pending operations that it does not hold: those of a claim whose reply was lost."""
+        request = {"worker": worker, "held": dict.fromkeys(held, True)}
+        return parse_claims(self._run("recover", request, now_ms=now_ms))
+
+    def retire(self, worker: str) -> bool:
+        """The worker leaves; True where it was registered."""
+        return bool(self._run("retire", {"worker": worker}))
+
+    # -- the views' side ---------------------------------------------------------------------------------------------
+
+    def snapshot(self, *, now_ms: int | None = None) -> Snapshot:
+        """Counts and depths at one moment. Costs O(segments), never O(operations)."""
+        reply = script.load("snapshot").run(self.connection(), self.keys.meta, "" if now_ms is None else str(now_ms))
+        return parse_snapshot(self.keys.app, reply)
+
+
+def _flat(info: Mapping[str, str | int]) -> list[str]:
+    return [str(item) for pair in info.items() for item in pair]
+
+
+def _range(item: list[Any]) -> Range:
+    _, count, segment, incarnation, first = item
+    step, prio, node = segment.split(":", 2)
+    return Range(step, prio, node, int(incarnation), first, first + count - 1)
+
+
+def _enqueue_refusal(error: ScriptRefused, chunk: Chunk) -> Exception:
+    fields = error.fields
+    if fields.get("code") == "BZFULL":
+        depth, cap = int(str(fields["depth"])), int(str(fields["cap"]))
+        return SegmentFull(
+            f"Segment {chunk.step}:{chunk.prio}:{chunk.node} holds {depth} of at most {cap} operations; "
+            f"{len(chunk.payloads)} more were refused. Enqueue again when workers have drained it.",
+            depth=depth,
+            cap=cap,
+        )
+    if fields.get("code") == "BZBATCH":
+        return BatchExists(
+            f"Batch {chunk.batch!r} already holds {fields['total']} operations: attach to it, continue it with "
+            "resume=True, or choose another name.",
+            name=chunk.batch,
+            total=int(str(fields["total"])),
+        )
+    return error

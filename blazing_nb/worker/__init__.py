@@ -1,0 +1,1 @@
+"""The worker: claims, executes, commits. Imports `store` and below, never `client` or `notebook`."""

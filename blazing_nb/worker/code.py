@@ -1,0 +1,84 @@
+"""From a code hash to a function. Owns the cache of loaded code; trusts only records that this app's key signed."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from blazing_nb.core.code import CodeRecord, unseal_code
+from blazing_nb.core.signature import KeyRing
+from blazing_nb.errors import CodeRefused
+
+
+class Code(msgspec.Struct, frozen=True):
+    """A loaded step body."""
+
+    function: Callable[..., Any]
+    is_async: bool
+
+
+class CodeNotHere(Exception):
+    """This worker cannot load the code now; another may (a missing module, a record that has not arrived)."""
+
+
+class CodeLoader:
+    """Loads each hash once. `fetch` reads the sealed record from the store."""
+
+    def __init__(self, app: str, ring: KeyRing, fetch: Callable[[bytes], bytes | None]) -> None:
+        self._app = app
+        self._ring = ring
+        self._fetch = fetch
+        self._loaded: dict[tuple[str, bytes], Code] = {}
+
+    def load(self, step: str, digest: bytes) -> Code:
+        """The function of that hash.
+
+        Raises:
+            CodeNotHere: try again elsewhere or later.
+            TrustError: never here.
+        """
+        found = self._loaded.get((step, digest))
+        if found is None:
+            found = self._loaded[step, digest] = self._load(step, digest)
+        return found
+
+    def _load(self, step: str, digest: bytes) -> Code:
+        sealed = self._fetch(digest)
+        if sealed is None:
+            raise CodeNotHere(f"the code {digest.hex()} of step {step!r} is not in the store")
+        record = unseal_code(sealed, digest, self._app, step, self._ring)
+        function = _import(record.ref) if record.kind == "import" else _unpickle(record)
+        return Code(function, record.is_async)
+
+
+def _import(ref: str) -> Callable[..., Any]:
+    module, _, qualname = ref.partition(":")
+    try:
+        target: Any = importlib.import_module(module)
+        for name in qualname.split("."):
+            target = getattr(target, name)
+    except (ImportError, AttributeError) as error:
+        raise CodeNotHere(f"{ref} cannot be imported here: {error}") from error
+    function: Callable[..., Any] = getattr(target, "function", target)
+    return function
+
+
+def _unpickle(record: CodeRecord) -> Callable[..., Any]:
+    here = sys.version_info[:2]
+    if tuple(record.python) != here:
+        made = ".".join(map(str, record.python))
+        raise CodeRefused(
+            f"Step {record.name!r} was defined in Python {made}; this worker is Python {here[0]}.{here[1]}. "
+            "Start workers with the same minor version.",
+            python=made,
+        )
+    try:
+        function: Callable[..., Any] = pickle.loads(record.blob)  # noqa: S301 - the signature was verified
+    except (ImportError, AttributeError) as error:
+        raise CodeNotHere(f"step {record.name!r} needs something that is not here: {error}") from error
+    return function

@@ -1,0 +1,52 @@
+"""The heartbeat: renews the worker's lease and says what runs, from a thread and a connection of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from blazing_nb.core.policy import HEARTBEATS_PER_LEASE
+from blazing_nb.errors import StoreError
+from blazing_nb.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Beats three times a lease. Calls `on_lost` once where the store gave this worker up."""
+
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        lease_ms: int,
+        info: Callable[[], dict[str, str | int]],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self._info = info
+        self._on_lost = on_lost
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bz-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating. Repeatable; does not wait for a beat under way."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._lease_ms / 1000 / HEARTBEATS_PER_LEASE):
+            try:
+                kept = self._store.heartbeat(self._worker, self._lease_ms, self._info())
+            except StoreError as error:
+                if not self._stopped.is_set():
+                    log.warning("heartbeat of %s: %s", self._worker, error)
+                continue
+            if not kept and not self._stopped.is_set():
+                self._stopped.set()
+                self._on_lost()

@@ -1,0 +1,122 @@
+"""What a worker holds: claimed operations until their commit, and the grouping of finished ones into a commit."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+
+from blazing_nb.store.store import Group, Store
+from blazing_nb.worker.job import Finished, Job
+
+log = logging.getLogger(__name__)
+COMMIT_LIMIT = 256
+RETENTION_MS = 86_400_000
+RELEASE_DELAY_MS = 1000
+SHOWN = 64
+
+
+class Batch:
+    """One commit: its rows, grouped by segment and sorted by id; and what is to be given back instead."""
+
+    def __init__(self, rows: list[Finished], dropped: list[Finished], held: int) -> None:
+        self.rows = rows
+        self.dropped = dropped
+        self.groups: list[Group] = []
+        self.bodies: list[bytes] = []
+        self._returned: list[Finished] = []
+        by_segment: dict[str, list[Finished]] = {}
+        for row in rows:
+            if row.body:
+                by_segment.setdefault(row.job.claim.segment, []).append(row)
+            else:
+                self._returned.append(row)
+        for segment, members in by_segment.items():
+            self.groups.append(_group(segment, members, held))
+            self.bodies += [row.body for row in members]
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def run_us(self, lane: int) -> list[int]:
+        """How long each operation of that lane took."""
+        return [row.run_us for row in (*self.rows, *self.dropped) if row.job.lane == lane]
+
+    def release(self, store: Store, consumer: str) -> None:
+        """Give back what this worker could not execute, with a delay."""
+        if not self._returned:
+            return
+        for row in self._returned:
+            log.warning("given back %s:%s: %s", row.job.claim.segment, row.job.entry[0].decode(), row.note)
+        store.release(consumer, _release_groups(row.job for row in self._returned), delay_ms=RELEASE_DELAY_MS)
+
+
+class Holding:
+    """Claimed operations by id. Written by the turn loop only; other threads may read its length and text."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def keys(self) -> list[str]:
+        return list(self._jobs)
+
+    def clear(self) -> None:
+        """Forget all: the lease was lost. The lanes still hold them; their outcomes are dropped when they come."""
+        self._jobs.clear()
+
+    def add(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._jobs[_key(job)] = job
+
+    def take(self, finished: deque[Finished], term: int) -> Batch:
+        """Up to one commit's worth of outcomes; those of an earlier term are set apart as `dropped`."""
+        rows: list[Finished] = []
+        dropped: list[Finished] = []
+        while finished and len(rows) < COMMIT_LIMIT:
+            row = finished.popleft()
+            (rows if row.job.term == term else dropped).append(row)
+        for row in dropped:
+            log.warning("dropped the outcome of %s: the lease was lost", _key(row.job))
+        return Batch(rows, dropped, len(self._jobs))
+
+    def drop(self, rows: Iterable[Finished]) -> None:
+        """These are settled: committed, refused or given back."""
+        for row in rows:
+            self._jobs.pop(_key(row.job), None)
+
+    def groups(self) -> list[tuple[str, list[str], list[int]]]:
+        """Everything held, as `release` wants it."""
+        return _release_groups(self._jobs.values())
+
+    def text(self) -> str:
+        """The oldest operations held, for the status RUNNING and for views."""
+        return " ".join(list(self._jobs)[:SHOWN])
+
+
+def _key(job: Job) -> str:
+    return f"{job.claim.segment}:{job.entry[0].decode()}"
+
+
+def _group(segment: str, rows: list[Finished], held: int) -> Group:
+    rows.sort(key=lambda row: (len(row.job.entry[0]), row.job.entry[0]))
+    return Group(
+        segment=segment,
+        held=held,
+        retention_ms=RETENTION_MS,
+        ids=[row.job.entry[0].decode() for row in rows],
+        claims=[row.job.claim.claims for row in rows],
+        run_us=[row.run_us for row in rows],
+        enqueued_ms=[int(row.job.entry[1][3]) for row in rows],
+    )
+
+
+def _release_groups(jobs: Iterable[Job]) -> list[tuple[str, list[str], list[int]]]:
+    groups: dict[str, tuple[str, list[str], list[int]]] = {}
+    for job in jobs:
+        _, ids, claims = groups.setdefault(job.claim.segment, (job.claim.segment, [], []))
+        ids.append(job.entry[0].decode())
+        claims.append(job.claim.claims)
+    return list(groups.values())

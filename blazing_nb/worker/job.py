@@ -1,0 +1,30 @@
+"""What passes between the turn loop, the lanes and the executor."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from blazing_nb.store.reply import Claim
+
+
+class Job(NamedTuple):
+    """One claimed operation. `entry`: [id, [b"p", envelope, b"t", enqueued ms]].
+
+    `term` counts the worker's registrations (an outcome of an earlier one is dropped); `lane` is the lane's index.
+    """
+
+    term: int
+    lane: int
+    claim: Claim
+    entry: list[Any]
+    claimed_ms: int
+    claimed_ns: int
+
+
+class Finished(NamedTuple):
+    """An executed operation. `body` starts with the status letter; empty means: give it back."""
+
+    job: Job
+    body: bytes
+    run_us: int
+    note: str = ""

@@ -1,0 +1,182 @@
+"""The lanes: where operations execute. A lane takes jobs, appends `Finished` to the outbox, and wakes the turn loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from blazing_nb.core.policy import next_batch
+from blazing_nb.worker.executor import Executor
+from blazing_nb.worker.job import Finished, Job
+
+SHARE_MS = 1.0
+"""One thread is woken for about this much expected work, so that short operations do not wake all of them."""
+
+
+class Outbox:
+    """Finished operations on their way to a commit. `wake` is called when there are `threshold`, or a lane ran dry."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.finished: deque[Finished] = deque()
+        self.threshold = 1
+        self.wake = wake
+
+    def put(self, finished: Finished) -> None:
+        self.finished.append(finished)
+        if len(self.finished) >= self.threshold:
+            self.wake()
+
+
+class ThreadLane:
+    """Plain functions on threads. Long operations are claimed one a thread, short ones in batches of about 5 ms."""
+
+    name = "thread"
+
+    def __init__(self, executor: Executor, outbox: Outbox, threads: int) -> None:
+        self.slots = threads
+        self.held = 0
+        self.batch = 1
+        self._mean_us = 0.0
+        self._executor = executor
+        self._outbox = outbox
+        self._ready: deque[Job] = deque()
+        self._work = threading.Condition()
+        self._idle = 0
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._run, name=f"bz-thread-{i}", daemon=True) for i in range(threads)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def room(self) -> int:
+        """How many operations it would take now."""
+        if self.batch <= self.slots:
+            return max(0, self.slots - self.held)
+        return max(0, 2 * self.batch - self.held)
+
+    def put(self, jobs: Iterable[Job]) -> None:
+        before = self.held
+        for job in jobs:
+            self._ready.append(job)
+            self.held += 1
+        share = max(1, int(SHARE_MS * 1000 / self._mean_us)) if self._mean_us else 1
+        with self._work:
+            busy = self.slots - self._idle
+            self._work.notify(max(0, -(-(self.held - before) // share) - busy))
+
+    def hasten(self) -> None:
+        """Let idle threads help where a batch turned out to take longer than expected."""
+        if self._ready:
+            with self._work:
+                self._work.notify(len(self._ready))
+
+    def learn(self, run_us: list[int]) -> None:
+        """Adapt the batch size to how long the last operations took."""
+        if not run_us:
+            return
+        self.held -= len(run_us)
+        mean = sum(run_us) / len(run_us)
+        self._mean_us = mean if not self._mean_us or mean > self._mean_us else 0.7 * self._mean_us + 0.3 * mean
+        self.batch = next_batch(self.batch, self.batch * self._mean_us / 1000 / self.slots)
+
+    def take_back(self) -> list[Job]:
+        """Remove what has not begun."""
+        jobs = []
+        while self._ready:
+            try:
+                jobs.append(self._ready.popleft())
+            except IndexError:
+                break
+        self.held -= len(jobs)
+        return jobs
+
+    def stop(self) -> None:
+        with self._work:
+            self._stopping = True
+            self._work.notify_all()
+
+    def _run(self) -> None:
+        ready, outbox, run = self._ready, self._outbox, self._executor.run
+        while not self._stopping:
+            try:
+                job = ready.popleft()
+            except IndexError:
+                outbox.wake()
+                self._wait()
+                continue
+            outbox.put(run(job))
+
+    def _wait(self) -> None:
+        with self._work:
+            self._idle += 1
+            self._work.wait_for(lambda: self._ready or self._stopping)
+            self._idle -= 1
+
+
+class AsyncLane:
+    """Coroutine functions on one event loop in a thread of its own."""
+
+    name = "async"
+
+    def __init__(self, executor: Executor, outbox: Outbox, slots: int) -> None:
+        self.slots = slots
+        self.held = 0
+        self._executor = executor
+        self._outbox = outbox
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="bz-async", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def room(self) -> int:
+        return max(0, self.slots - self.held)
+
+    def put(self, jobs: Iterable[Job]) -> None:
+        batch = list(jobs)
+        self.held += len(batch)
+        self._loop.call_soon_threadsafe(self._begin, batch)
+
+    def hasten(self) -> None:
+        """Nothing waits here: every operation has its task."""
+
+    def learn(self, run_us: list[int]) -> None:
+        self.held -= len(run_us)
+
+    def take_back(self) -> list[Job]:
+        """Everything has begun."""
+        return []
+
+    def stop(self) -> None:
+        if self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _begin(self, batch: list[Job]) -> None:
+        for job in batch:
+            task = self._loop.create_task(self._one(job))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, job: Job) -> None:
+        self._outbox.put(await self._executor.run_async(job))
+        if len(self._tasks) <= 1:
+            self._outbox.wake()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            self._loop.close()
+
+
+Lane = ThreadLane | AsyncLane

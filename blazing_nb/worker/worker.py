@@ -1,0 +1,343 @@
+"""The worker: one turn loop that commits and claims, lanes that execute, a heartbeat. Owns the process's life cycle.
+
+One thread talks to the store; it sleeps on the bell's socket and on a wake-up socket that the lanes write to.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+
+from blazing_nb.core.name import check_name
+from blazing_nb.errors import StoreError, StoreUnavailable, UsageError
+from blazing_nb.store import embedded
+from blazing_nb.store.bell import Bell
+from blazing_nb.store.reply import Claim, Turn
+from blazing_nb.store.secret import load_ring
+from blazing_nb.store.store import Store
+from blazing_nb.worker.code import CodeLoader
+from blazing_nb.worker.executor import Executor
+from blazing_nb.worker.heartbeat import Heartbeat
+from blazing_nb.worker.holding import Batch, Holding
+from blazing_nb.worker.job import Job
+from blazing_nb.worker.lane import AsyncLane, Lane, Outbox, ThreadLane
+from blazing_nb.worker.roster import Roster
+
+log = logging.getLogger(__name__)
+IDLE_S = 1.0
+HASTEN_S = 0.005
+ASYNC_SLOTS = 1000
+
+
+class Worker:
+    """Claims and executes the operations of one app.
+
+    Args:
+        app_id: the app.
+        worker_id: a name to be seen by; unique by default. Workers may share it: each start has its own incarnation.
+        url: the store; default `BLAZING_REDIS_URL`, else the embedded server.
+        threads: plain functions executed at once.
+        lease: seconds that claims stay good without a heartbeat; 0.3 to 3600.
+        grace: seconds that a first SIGTERM waits for operations in flight.
+
+    Its life: `start()`, `stop_accepting()`, `wait_for_completion(timeout)`, `close()`; or `run()`, which does
+    all of it on signals.
+    """
+
+    def __init__(
+        self,
+        app_id: str = "demo",
+        worker_id: str | None = None,
+        *,
+        url: str | None = None,
+        threads: int = 8,
+        lease: float = 10.0,
+        grace: float = 30.0,
+    ) -> None:
+        if not 0.3 <= lease <= 3600 or threads < 1 or grace < 0:
+            raise UsageError("A worker needs 0.3 <= lease <= 3600 s, threads >= 1 and grace >= 0 s.", lease=lease)
+        self.app_id = check_name(app_id, "app_id")
+        self.worker_id = check_name(worker_id or _unique_name(), "worker_id")
+        self._lease_ms = round(lease * 1000)
+        self._grace_s = grace
+        self._url = url or os.environ.get("BLAZING_REDIS_URL")
+        self._threads = threads
+        self._thread: threading.Thread | None = None
+        self._accepting = True
+        self._stopping = threading.Event()
+        self._force = threading.Event()
+        self._drained = threading.Condition()
+        self.done = 0
+        self.fenced = 0
+
+    def __repr__(self) -> str:
+        state = "new" if self._thread is None else "running" if self._thread.is_alive() else "stopped"
+        return f"<Worker {self.worker_id} of {self.app_id}: {state}, {self.done} done>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(repr(self))}</code>"
+
+    # -- life cycle --------------------------------------------------------------------------------------------------
+
+    def start(self) -> Worker:
+        """Connect, register, begin to claim. Raises `StoreUnavailable` where the store does not answer."""
+        if self._thread is not None:
+            raise UsageError("This worker was started before; make a new one.")
+        self._store = Store(self.app_id, self._url or embedded.ensure().url)
+        self._store.check()
+        ring = load_ring(self.app_id)
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._waiting = False
+        self._outbox = Outbox(self._wake)
+        executor = Executor(self.app_id, ring, CodeLoader(self.app_id, ring, self._store.code))
+        self._lanes: list[Lane] = [
+            ThreadLane(executor, self._outbox, self._threads),
+            AsyncLane(executor, self._outbox, ASYNC_SLOTS),
+        ]
+        self._roster = Roster(self._store)
+        self._bell = Bell(self._store.dedicated())
+        self._holding = Holding()
+        self._batch: Batch | None = None
+        self._news = False
+        self._term = 0
+        self._register()
+        for lane in self._lanes:
+            lane.start()
+        self._thread = threading.Thread(target=self._run, name="bz-turn", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop_accepting(self) -> None:
+        """Claim nothing more; what is in flight goes on. Repeatable."""
+        self._accepting = False
+        self._wake()
+
+    def wait_for_completion(self, timeout: float | None = None) -> bool:
+        """Wait until everything in flight is committed; False where `timeout` seconds were not enough."""
+        with self._drained:
+            return self._drained.wait_for(
+                lambda: not self._holding and not self._outbox.finished and not self._batch, timeout
+            )
+
+    def close(self) -> None:
+        """Give back what is not committed, leave, stop. Repeatable. Functions on threads cannot be stopped: their
+        outcome is dropped, another worker executes the operation."""
+        if self._thread is None:
+            return
+        self._accepting = False
+        self._stopping.set()
+        self._wake()
+        self._thread.join()
+        self._store.close()
+
+    def run(self) -> int:
+        """Start, work until SIGTERM or SIGINT, drain for `grace` seconds, close. A second signal gives back at once.
+
+        Returns:
+            0 where everything in flight was committed, 1 where something was given back.
+        """
+        stop = threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if stop.is_set():
+                self._force.set()
+            stop.set()
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+        self.start()
+        print(f"ready {self.worker_id} app={self.app_id} pid={os.getpid()}", flush=True)
+        while not stop.wait(IDLE_S):
+            if self._thread is None or not self._thread.is_alive():
+                log.critical("the turn loop ended")
+                return 2
+        self.stop_accepting()
+        print(f"stopping {self.worker_id}: {len(self._holding)} in flight", flush=True)
+        end = time.monotonic() + self._grace_s
+        clean = False
+        while not clean and not self._force.is_set() and time.monotonic() < end:
+            clean = self.wait_for_completion(min(0.1, max(0.0, end - time.monotonic())))
+        self.close()
+        print(f"stopped {self.worker_id}: {self.done} done, {'nothing' if clean else 'rest'} given back", flush=True)
+        return 0 if clean else 1
+
+    # -- the turn loop -----------------------------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        info = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "slots": self._threads,
+            "python": sys.version.split()[0],
+        }
+        self._incarnation = self._store.open_worker(self.worker_id, self._lease_ms, info)
+        self.consumer = f"{self.worker_id}.{self._incarnation}"
+        self._term += 1
+        self._lease_lost = False
+        self._rung, self._due_s = True, 0.0
+        self._holding.clear()
+        self._heartbeat = Heartbeat(self._store, self.consumer, self._lease_ms, self._info, self._on_lost)
+        self._heartbeat.start()
+
+    def _info(self) -> dict[str, str | int]:
+        return {"busy": len(self._holding), "done": self.done, "running": self._holding.text()}
+
+    def _on_lost(self) -> None:
+        self._lease_lost = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            try:
+                self._wake_out.send(b"1")
+            except BlockingIOError:
+                log.debug("the turn loop is awake already")
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_in, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                try:
+                    if self._lease_lost:
+                        log.warning("%s lost its lease; what it held runs elsewhere", self.consumer)
+                        self._heartbeat.stop()
+                        self._take_back()
+                        self._register()
+                    self._step(selector)
+                except StoreUnavailable as error:
+                    log.warning("%s", error)
+                    self._rung = True
+        self._leave()
+
+    def _step(self, selector: selectors.BaseSelector) -> None:
+        if self._outbox.finished or self._batch or (self._accepting and self._wants_claim()):
+            self._turn()
+        if not self._outbox.finished and not (self._rung and self._has_room()):
+            self._wait(selector)
+
+    def _has_room(self) -> bool:
+        return self._accepting and any(lane.room for lane in self._lanes)
+
+    def _wants_claim(self) -> bool:
+        return (self._rung or time.monotonic() >= self._due_s) and self._has_room()
+
+    def _turn(self) -> None:
+        batch = self._batch = self._batch or self._holding.take(self._outbox.finished, self._term)
+        lanes = []
+        if self._accepting and (self._rung or batch or time.monotonic() >= self._due_s):
+            lanes = [(min(lane.room, 256), self._roster.steps(lane.name)) for lane in self._lanes if lane.room]
+        connection = self._store.connection()
+        retries = connection.retries
+        turn = self._store.turn(self.consumer, self._incarnation, batch.groups, batch.bodies, lanes)
+        claims = turn.claims
+        batch.release(self._store, self.consumer)
+        self._settle(batch, turn)
+        if connection.retries != retries:
+            known = [*self._holding.keys(), *(f"{c.segment}:{e[0].decode()}" for c in claims for e in c.entries)]
+            claims = [*claims, *self._store.recover(self.consumer, known)]
+        self._dispatch(claims, turn.now_ms)
+        self._next(turn, bool(claims), bool(lanes))
+
+    def _settle(self, batch: Batch, turn: Turn) -> None:
+        self._batch = None
+        self.done += turn.accepted
+        self.fenced += len(turn.lost) + len(batch.dropped)
+        for lost in turn.lost:
+            log.warning("fenced: %s was taken over; this outcome is dropped", lost)
+        self._holding.drop(batch.rows)
+        for index, lane in enumerate(self._lanes):
+            lane.learn(batch.run_us(index))
+        if turn.lease_lost:
+            self._lease_lost = True
+        self._news = turn.version != self._roster.version
+        if self._news:
+            self._roster.refresh(turn.version)
+        if not self._holding:
+            with self._drained:
+                self._drained.notify_all()
+
+    def _dispatch(self, claims: list[Claim], now_ms: int) -> None:
+        now_ns = time.perf_counter_ns()
+        for claim in claims:
+            index = int(self._roster.lane(claim.segment.partition(":")[0]) == "async")
+            jobs = [Job(self._term, index, claim, entry, now_ms, now_ns) for entry in claim.entries]
+            self._holding.add(jobs)
+            self._lanes[index].put(jobs)
+
+    def _next(self, turn: Turn, claimed: bool, asked: bool) -> None:
+        """Decide when to claim again: at once where there was something, else when rung or due."""
+        if asked:
+            self._rung = claimed
+        self._rung |= self._news
+        wait_s = IDLE_S
+        if turn.due_ms:
+            wait_s = min(wait_s, max(0.0, (turn.due_ms - turn.now_ms) / 1000))
+        if asked:
+            self._due_s = time.monotonic() + wait_s
+        busy = len(self._holding)
+        batch = max(1, getattr(self._lanes[0], "batch", 1) // 2)
+        self._outbox.threshold = max(1, min(batch, busy))
+
+    def _wait(self, selector: selectors.BaseSelector) -> None:
+        """Sleep until the bell rings, an outcome waits, or the next moment of interest."""
+        listening = self._has_room() and self._bell.listen(self._roster.bells(self.consumer))
+        timeout = IDLE_S
+        if self._accepting and self._has_room():
+            timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic()))
+        if self._holding:
+            timeout = min(timeout, HASTEN_S if self._lanes[0].held > self._lanes[0].slots else IDLE_S)
+        self._waiting = True
+        if self._outbox.finished or self._stopping.is_set() or self._lease_lost:
+            self._waiting = False
+            return
+        if listening:
+            selector.register(self._bell, selectors.EVENT_READ)
+        ready = selector.select(timeout)
+        self._waiting = False
+        if listening:
+            selector.unregister(self._bell)
+        for key, _ in ready:
+            if key.fileobj is self._wake_in:
+                self._wake_in.recv(4096)
+            elif self._bell.answer():
+                self._rung = True
+        if not ready:
+            self._lanes[0].hasten()
+
+    # -- leaving -----------------------------------------------------------------------------------------------------
+
+    def _take_back(self) -> list[Job]:
+        return [job for lane in self._lanes for job in lane.take_back()]
+
+    def _leave(self) -> None:
+        """Commit what is finished, give back the rest, retire."""
+        self._heartbeat.stop()
+        for lane in self._lanes:
+            lane.stop()
+        try:
+            while self._outbox.finished or self._batch:
+                self._turn()
+            self._store.release(self.consumer, self._holding.groups())
+            self._store.retire(self.consumer)
+        except StoreError as error:
+            log.warning(
+                "%s leaves without saying so (%s); its claims go back when the lease ends", self.consumer, error
+            )
+        self._bell.forget()
+
+
+def _unique_name() -> str:
+    host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:32]
+    return f"{host}-{os.getpid()}-{os.urandom(2).hex()}"

@@ -1,0 +1,150 @@
+"""Fixtures: one real server for the session, an app per test, worker processes. Nothing is faked."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+START_TIMEOUT = 20.0
+WorkerFactory = Callable[..., "Child"]
+
+_numbers = itertools.count(1)
+
+
+class Child:
+    """A process started by command, its output read as it comes. Killed by its own pid, never by name."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_for_line(self, matches: Callable[[str], bool], timeout: float = START_TIMEOUT) -> str:
+        """The first line that matches; fails with the whole output when the process ends or the time does."""
+
+        def found() -> bool:
+            return self._ended or any(map(matches, self.lines))
+
+        with self._changed:
+            self._changed.wait_for(found, timeout)
+            line = next(filter(matches, self.lines), None)
+        if line is None:
+            self.kill()
+            pytest.fail(f"{self.process.args!r} was not ready, and said:\n{''.join(self.lines)}")
+        return line
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = START_TIMEOUT) -> int:
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """SIGKILL ends a stopped process too. Repeatable."""
+        self.process.kill()
+        self.process.wait(START_TIMEOUT)
+        self._reader.join(START_TIMEOUT)
+        if self.process.stdout is not None and not self._reader.is_alive():
+            self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def short_dir() -> Iterator[Path]:
+    """A private directory whose path is short: a socket's path must stay under 104 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="bz-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blazing_home(short_dir: Path) -> Iterator[Path]:
+    """The tests' secrets, sockets and state stay apart from the user's; inherited settings do not leak in."""
+    home = short_dir / "home"
+    home.mkdir(mode=0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLAZING_HOME", str(home))
+        for name in ("BLAZING_REDIS_URL", "NODE_ID"):
+            patch.delenv(name, raising=False)
+        yield home
+
+
+@pytest.fixture(scope="session")
+def url(short_dir: Path) -> Iterator[str]:
+    """A server of the session's own. A missing server is a failure, never a skip."""
+    from blazing_nb.store.candidate import find_binary
+
+    socket = short_dir / "s.sock"
+    command = [str(find_binary()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
+    server = Child([*command, "--dir", str(short_dir), "--save", "", "--appendonly", "no", "--logfile", ""])
+    try:
+        server.wait_for_line(lambda line: "ready to accept connections" in line.lower())
+        yield f"unix://{socket}"
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def app_id() -> str:
+    return f"t{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def worker_process(url: str, app_id: str, blazing_home: Path) -> Iterator[WorkerFactory]:
+    """`worker_process(lease=2.0)` starts `python -m blazing_nb worker` and returns when it is ready."""
+    children: list[Child] = []
+
+    def start(*arguments: str, app: str = app_id, lease: float = 10.0) -> Child:
+        command = [sys.executable, "-m", "blazing_nb", "worker", "--app", app, "--url", url]
+        child = Child([*command, "--lease", str(lease), *arguments])
+        children.append(child)
+        child.wait_for_line(lambda line: line.startswith("ready"))
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's path. Under BLAZING_CI=1 its absence fails."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is not None:
+        return path
+    if os.environ.get("BLAZING_CI") == "1":
+        pytest.fail("no chromium on the PATH (.ci/run installs it)")
+    pytest.skip("no chromium on the PATH")

@@ -1,0 +1,273 @@
+"""The scripts on a real server: every verb, run twice, and every refusal. Time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from blazing_nb.core.dot import OperationId
+from blazing_nb.errors import BatchExists, ScriptRefused, SegmentFull
+from blazing_nb.store.reply import Claim, Turn
+from blazing_nb.store.store import Chunk, Group, Store
+
+T0 = 1_800_000_000_000
+LEASE = 1000
+BODY = b"S" + msgspec.msgpack.encode([T0, T0, 5, 7, 1, b"\0\xc0"])
+
+
+class Bench:
+    """A node, two workers and a clock that the test moves."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.now = T0
+        self.node = store.open_node("n1", now_ms=T0)
+        self.counter = 0
+        self.workers: dict[str, int] = {}
+        for name in ("a", "b"):
+            self.open(name)
+
+    def open(self, name: str) -> str:
+        incarnation = self.store.open_worker(name, LEASE, now_ms=self.now)
+        self.workers[f"{name}.{incarnation}"] = incarnation
+        return f"{name}.{incarnation}"
+
+    @property
+    def a(self) -> str:
+        return next(iter(self.workers))
+
+    @property
+    def b(self) -> str:
+        return list(self.workers)[1]
+
+    def chunk(self, n: int, **options: object) -> Chunk:
+        first = self.counter + 1
+        self.counter += n
+        return Chunk("f", "n", "n1", self.node, first, [b"x%d" % i for i in range(n)], **options)  # type: ignore[arg-type]
+
+    def enqueue(self, n: int, **options: object) -> str:
+        return self.store.enqueue(self.chunk(n, **options), now_ms=self.now)
+
+    def claim(self, worker: str, budget: int = 100) -> list[Claim]:
+        return self.turn(worker, [], budget).claims
+
+    def turn(self, worker: str, done: list[tuple[str, int]], budget: int = 0, held: int = 100) -> Turn:
+        group = Group(
+            "f:n:n1", held, 60_000, [i for i, _ in done], [c for _, c in done], [7] * len(done), [T0] * len(done)
+        )
+        lanes = [(budget, ["f"])] if budget else []
+        return self.store.turn(
+            worker, self.workers[worker], [group] if done else [], [BODY] * len(done), lanes, now_ms=self.now
+        )
+
+    def beat(self, worker: str) -> bool:
+        return self.store.heartbeat(worker, LEASE, now_ms=self.now)
+
+    def pass_ms(self, ms: int, *alive: str) -> None:
+        """Time passes in steps below half a lease, with heartbeats of those alive."""
+        end = self.now + ms
+        while self.now < end:
+            self.now = min(end, self.now + LEASE // 4)
+            for worker in alive:
+                self.beat(worker)
+
+    def status(self, counter: int) -> str:
+        return self.store.status([OperationId("f", "n", "n1", self.node, counter)])[0].status
+
+    def totals(self) -> dict[str, int]:
+        self.store.define("f", b"h", b"", b"")
+        snapshot = self.store.snapshot(now_ms=self.now)
+        return msgspec.to_builtins(snapshot.steps[0])
+
+
+@pytest.fixture
+def bench(url: str, app_id: str) -> Iterator[Bench]:
+    store = Store(app_id, url)
+    yield Bench(store)
+    store.close()
+
+
+def ids(claims: list[Claim]) -> list[tuple[str, int]]:
+    return [(entry[0].decode(), claim.claims) for claim in claims for entry in claim.entries]
+
+
+def test_incarnations_grow_and_are_given_once(bench: Bench) -> None:
+    seen = [bench.store.open_node("n1", now_ms=T0 - 5000) for _ in range(20)]
+    assert seen == sorted(set(seen))
+    assert seen[0] > bench.node
+    assert bench.node >= T0 << 11
+
+
+def test_enqueue_repeated_is_stored_once(bench: Bench) -> None:
+    chunk = bench.chunk(5, batch="run")
+    assert [bench.store.enqueue(chunk, now_ms=T0) for _ in range(3)] == ["added", "known", "known"]
+    segment = bench.store.snapshot(now_ms=T0).segments[0]
+    assert (segment.waiting, segment.claimed) == (5, 0)
+    assert [len(r) for r in bench.store.batch("run")] == [5]
+
+
+def test_enqueue_repeated_after_its_commit_stays_final(bench: Bench) -> None:
+    chunk = bench.chunk(2)
+    bench.store.enqueue(chunk, now_ms=T0)
+    bench.turn(bench.a, ids(bench.claim(bench.a)))
+    assert bench.store.enqueue(chunk, now_ms=T0) == "known"
+    assert bench.claim(bench.b) == []
+
+
+def test_an_old_incarnation_is_fenced_and_what_it_stored_is_known(bench: Bench) -> None:
+    stored, late = bench.chunk(2), bench.chunk(2)
+    bench.store.enqueue(stored, now_ms=T0)
+    newer = bench.store.open_node("n1", now_ms=T0)
+    assert bench.store.enqueue(Chunk("f", "n", "n1", newer, 1, [b"y"]), now_ms=T0) == "added"
+    assert bench.store.enqueue(late, now_ms=T0) == "fenced"
+    assert bench.store.enqueue(stored, now_ms=T0) == "known"
+    assert len(ids(bench.claim(bench.a))) == 3
+
+
+def test_a_full_segment_refuses_before_anything_is_written(bench: Bench) -> None:
+    bench.enqueue(8)
+    with pytest.raises(SegmentFull) as caught:
+        bench.enqueue(3, cap=10)
+    assert (caught.value.depth, caught.value.cap) == (8, 10)
+    assert len(ids(bench.claim(bench.a))) == 8
+
+
+def test_a_batch_continues_only_at_its_end(bench: Bench) -> None:
+    bench.enqueue(3, batch="run")
+    with pytest.raises(BatchExists):
+        bench.enqueue(3, batch="run", offset=0)
+    assert bench.enqueue(2, batch="run", offset=3) == "added"
+    assert sum(len(r) for r in bench.store.batch("run")) == 5
+
+
+def test_a_call_without_operations_is_refused(bench: Bench) -> None:
+    with pytest.raises(ScriptRefused, match="BZARG"):
+        bench.store.enqueue(Chunk("f", "n", "n1", bench.node, 1, []), now_ms=T0)
+
+
+def test_two_workers_never_claim_the_same_operation(bench: Bench) -> None:
+    bench.enqueue(50)
+    got = [i for _ in range(10) for w in (bench.a, bench.b) for i, _ in ids(bench.claim(w, 4))]
+    assert len(got) == len(set(got)) == 50
+
+
+def test_a_commit_repeated_changes_nothing(bench: Bench) -> None:
+    bench.enqueue(3)
+    mine = ids(bench.claim(bench.a))
+    assert [bench.turn(bench.a, mine).accepted for _ in range(2)] == [3, 0]
+    assert bench.turn(bench.a, mine).lost == []
+    assert bench.totals()["succeeded"] == 3
+
+
+def test_a_commit_of_anothers_operation_is_refused_whatever_else_the_worker_holds(bench: Bench) -> None:
+    bench.enqueue(10)
+    mine, theirs = ids(bench.claim(bench.a, 9)), ids(bench.claim(bench.b))
+    turn = bench.turn(bench.a, [*mine[:4], *theirs])
+    assert (turn.accepted, turn.lost) == (4, [f"f:n:n1:{theirs[0][0]}"])
+    assert bench.status(10) == "CLAIMED"
+    assert bench.totals()["fenced"] == 1
+    assert bench.turn(bench.b, theirs).accepted == 1
+
+
+@pytest.mark.parametrize("held", [1, 100], ids=["sparse", "dense"])
+def test_a_commit_with_an_older_claim_number_is_refused(bench: Bench, held: int) -> None:
+    bench.enqueue(1)
+    old = ids(bench.claim(bench.a))
+    bench.pass_ms(1300, bench.b)
+    assert bench.store.release(bench.b, [("f:n:n1", [old[0][0]], [1])], now_ms=bench.now) == 0
+    new = ids(bench.claim(bench.b))
+    assert new == [(old[0][0], 2)]
+    assert bench.turn(bench.b, old, held=held).lost == [f"f:n:n1:{old[0][0]}"]
+    assert bench.turn(bench.b, new, held=held).accepted == 1
+
+
+def test_a_dead_workers_claims_are_given_back_once_and_its_zombie_is_fenced(bench: Bench) -> None:
+    bench.enqueue(5)
+    mine = ids(bench.claim(bench.a))
+    bench.pass_ms(1300, bench.b)
+    again = ids(bench.claim(bench.b))
+    assert again == [(i, 2) for i, _ in mine]
+    zombie = bench.turn(bench.a, mine, budget=5)
+    assert (zombie.accepted, len(zombie.lost), zombie.lease_lost, zombie.claims) == (0, 5, True, [])
+    assert not bench.beat(bench.a)
+    assert bench.turn(bench.b, again).accepted == 5
+
+
+def test_the_third_death_ends_as_lost_with_its_story(bench: Bench) -> None:
+    bench.enqueue(1)
+    keeper = bench.b
+    for _ in range(3):
+        victim = bench.open("v")
+        bench.pass_ms(3000, keeper, victim)
+        assert len(ids(bench.claim(victim))) == 1
+        bench.pass_ms(1500, keeper)
+    row = bench.store.status([OperationId("f", "n", "n1", bench.node, 1)])[0]
+    assert row.status == "FINAL"
+    assert row.record.startswith(b"L")
+    assert b"died under it 3 times" in row.record
+    assert bench.totals()["lost"] == 1
+
+
+def test_an_outage_kills_no_worker(bench: Bench) -> None:
+    bench.enqueue(2)
+    mine = ids(bench.claim(bench.a))
+    bench.now += 20 * LEASE
+    assert bench.beat(bench.b)
+    assert bench.turn(bench.a, mine).accepted == 2
+
+
+def test_a_release_is_neither_a_death_nor_a_failure(bench: Bench) -> None:
+    bench.enqueue(2)
+    mine = ids(bench.claim(bench.a))
+    groups = [("f:n:n1", [i for i, _ in mine], [c for _, c in mine])]
+    assert bench.store.release(bench.a, groups, now_ms=bench.now) == 2
+    assert bench.store.release(bench.a, groups, now_ms=bench.now) == 0
+    claims = bench.claim(bench.b)
+    assert [(c.claims, c.spent) for c in claims] == [(2, 1), (2, 1)]
+
+
+def test_a_lost_claim_reply_is_recovered_without_a_new_claim_number(bench: Bench) -> None:
+    bench.enqueue(3)
+    mine = ids(bench.claim(bench.a))
+    found = bench.store.recover(bench.a, [f"f:n:n1:{mine[0][0]}"], now_ms=bench.now)
+    assert ids(found) == mine[1:]
+
+
+def test_retire_gives_back_and_drops_the_consumer(bench: Bench) -> None:
+    bench.enqueue(2)
+    bench.claim(bench.a)
+    assert bench.store.retire(bench.a)
+    assert not bench.store.retire(bench.a)
+    assert len(bench.store.snapshot(now_ms=bench.now).workers) == 1
+    assert len(ids(bench.claim(bench.b))) == 2
+
+
+def test_the_clock_never_goes_back(bench: Bench) -> None:
+    bench.enqueue(1)
+    bench.claim(bench.a)
+    bench.pass_ms(900, bench.a, bench.b)
+    bench.now -= 60_000
+    assert bench.beat(bench.a)
+    assert bench.store.rescue(now_ms=bench.now) == 0
+
+
+def test_a_flooded_segment_leaves_the_others_their_share(bench: Bench) -> None:
+    bench.enqueue(1000)
+    for node in ("n2", "n3"):
+        incarnation = bench.store.open_node(node, now_ms=T0)
+        bench.store.enqueue(Chunk("f", "n", node, incarnation, 1, [b"z"] * 5), now_ms=T0)
+    got = {claim.segment: len(claim.entries) for claim in bench.claim(bench.a, 30)}
+    assert got["f:n:n2"] == got["f:n:n3"] == 5
+    assert got["f:n:n1"] >= 10
+
+
+def test_accounting_holds_in_a_snapshot(bench: Bench) -> None:
+    bench.enqueue(20)
+    mine = ids(bench.claim(bench.a, 12))
+    bench.turn(bench.a, mine[:5])
+    bench.store.release(bench.a, [("f:n:n1", [mine[5][0]], [1])], now_ms=bench.now)
+    segment = bench.store.snapshot(now_ms=bench.now).segments[0]
+    assert (segment.waiting, segment.parked, segment.claimed) == (8, 1, 6)
+    assert segment.waiting + segment.parked + segment.claimed + bench.totals()["succeeded"] == 20
