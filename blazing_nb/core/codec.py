@@ -16,6 +16,8 @@ from blazing_nb.core.signature import MAC_SIZE, KeyRing
 from blazing_nb.errors import PayloadInvalid, RemoteError, RemoteTraceback, TrustError, ValueNotSerializable
 
 PLAIN, SIGNED = 0, 1
+RESULT = b"result"
+"""Stands for the code in the context of a result: a reader no longer knows which code made it."""
 HASH_SIZE = 12
 Prepared = tuple[int, bytes]
 

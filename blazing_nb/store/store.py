@@ -202,6 +202,17 @@ class Store:
                 rows.append((names[key.decode()], entry_id.decode(), fields))
         return rows
 
+    def position(self, node: str, incarnation: int) -> str:
+        """The last completion of a node's incarnation: follow from here."""
+        newest = self.connection().call("XREVRANGE", self.keys.done(node, incarnation), "+", "-", "COUNT", 1)
+        return newest[0][0].decode() if newest else "0-0"
+
+    def wake(self, node: str, incarnation: int) -> None:
+        """Add an empty completion, so that a follower of that stream looks up."""
+        key = self.keys.done(node, incarnation)
+        self.connection().call("XADD", key, "MAXLEN", 1, "*", "0", "")
+        self.connection().call("PEXPIRE", key, 60_000)
+
     def trim(self, node: str, incarnation: int, position: str) -> None:
         """Drop the completions up to `position`; only their node may."""
         ms, sequence = position.split("-")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
-from blazing_nb.core.codec import PLAIN, code_of, encode_failure, prepare, seal, unseal_call
+from blazing_nb.core.codec import PLAIN, RESULT, code_of, encode_failure, prepare, seal, unseal_call
 from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.signature import KeyRing, context
-from blazing_nb.errors import CodeRefused, PayloadInvalid, ResultUnavailable, TrustError, ValueNotSerializable
+from blazing_nb.errors import CodeRefused, ResultUnavailable, TrustError, ValueNotSerializable
 from blazing_nb.worker.code import CodeLoader, CodeNotHere
 from blazing_nb.worker.job import Finished, Job
 
@@ -65,8 +65,8 @@ class Executor:
         args, kwargs = unseal_call(envelope, self._ring, ctx)
         return code.function, args, kwargs
 
-    def _context(self, job: Job, digest: bytes) -> bytes:
-        return context(self._app, _step(job), digest, f"{job.claim.segment}:{job.entry[0].decode()}")
+    def _context(self, job: Job, code: bytes) -> bytes:
+        return context(self._app, _step(job), code, f"{job.claim.segment}:{job.entry[0].decode()}")
 
     def _succeeded(self, job: Job, value: object, started: int) -> Finished:
         ended = perf_counter_ns()
@@ -75,7 +75,7 @@ class Executor:
             if prepared[0] == PLAIN:
                 payload = seal(prepared, self._ring, b"")
             else:
-                payload = seal(prepared, self._ring, self._context(job, code_of(job.entry[1][1])))
+                payload = seal(prepared, self._ring, self._context(job, RESULT))
         except ValueNotSerializable as error:
             return self._failed(job, ResultUnavailable(f"The step returned, but {error}"), started)
         if len(payload) > RESULT_LIMIT:
@@ -91,19 +91,12 @@ class Executor:
         if isinstance(error, TrustError):
             log.error("refused %s:%s: %s", job.claim.segment, job.entry[0].decode(), error)
         ended = perf_counter_ns()
-        payload = encode_failure(error, self._ring, self._context(job, _digest(job)))
+        payload = encode_failure(error, self._ring, self._context(job, RESULT))
         return _finished(job, b"F", payload, started, ended)
 
 
 def _step(job: Job) -> str:
     return job.claim.segment.partition(":")[0]
-
-
-def _digest(job: Job) -> bytes:
-    try:
-        return code_of(job.entry[1][1])
-    except PayloadInvalid:
-        return b""
 
 
 def _finished(job: Job, letter: bytes, payload: bytes, started: int, ended: int) -> Finished:

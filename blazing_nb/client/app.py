@@ -1,0 +1,235 @@
+"""The app: where a user begins. Connects lazily, so that importing a module with an app and steps starts nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, overload
+
+from blazing_nb.client.batch import Batch
+from blazing_nb.client.listener import Listener
+from blazing_nb.client.monitor import segments_frame
+from blazing_nb.client.node import NodeWriter
+from blazing_nb.client.operation import Operation
+from blazing_nb.client.results import Results
+from blazing_nb.client.step import Step
+from blazing_nb.client.workers import Workers
+from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.name import check_name
+from blazing_nb.core.signature import KeyRing
+from blazing_nb.core.snapshot import Snapshot
+from blazing_nb.errors import AppClosed, BatchUnknown, OperationUnknown, UnknownStep, UsageError
+from blazing_nb.store.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAYLOAD_LIMIT = 1 << 20
+_sessions = iter(range(1, 1 << 62))
+
+
+class Blazing:
+    """An app: a namespace of steps and workers, reached through one store.
+
+    Args:
+        app_id: its name; apps share nothing.
+        url: `redis://`, `rediss://` or `unix://`. Default: `BLAZING_REDIS_URL`, else the embedded server, which is
+            started where it does not run.
+        node_id: the name that this process writes its segments under. Default: `NODE_ID`, read at each enqueue, else
+            a unique name.
+        payload_limit: bytes that one operation's arguments may take.
+
+    Example:
+        >>> with Blazing("demo") as app:
+        ...     double = app.step(lambda x: 2 * x, name="double")
+        ...     app.workers.start(1)
+        ...     double.enqueue(21).result(timeout=10)
+        42
+    """
+
+    def __init__(
+        self,
+        app_id: str = "demo",
+        url: str | None = None,
+        node_id: str | None = None,
+        *,
+        payload_limit: int = PAYLOAD_LIMIT,
+    ) -> None:
+        self.app_id = check_name(app_id, "app_id")
+        self._url = url
+        self._node_id = None if node_id is None else check_name(node_id, "node_id")
+        if payload_limit < 1:
+            raise UsageError(f"payload_limit must be at least 1 byte, not {payload_limit}.")
+        self.payload_limit = payload_limit
+        self.steps: dict[str, Step] = {}
+        self.workers = Workers(self)
+        self.session = 0
+        self._lock = threading.RLock()
+        self._pid = 0
+        self._closed = False
+        self._ring: KeyRing | None = None
+        self._unique = ""
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "connected" if self._pid == os.getpid() else "not connected"
+        return f"<Blazing {self.app_id}: {state}, {len(self.steps)} steps>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(repr(self))}</code>"
+
+    def __enter__(self) -> Blazing:
+        return self.connect()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- connecting --------------------------------------------------------------------------------------------------
+
+    def connect(self) -> Blazing:
+        """Reach the store, starting the embedded server where no other is named. Repeatable; done at first use.
+
+        Raises:
+            AppClosed, StoreUnavailable, StoreUnsuitable, ServerNotFound, ServerFailed.
+        """
+        if self._closed:
+            raise AppClosed(f"App {self.app_id!r} was closed; make a new Blazing({self.app_id!r}).")
+        if self._pid == os.getpid():
+            return self
+        with self._lock:
+            if self._pid != os.getpid():
+                self._connect()
+        return self
+
+    def _connect(self) -> None:
+        store = Store(self.app_id, self._resolve())
+        try:
+            store.check()
+        except BaseException:
+            store.close()
+            raise
+        self._store, self._listener = store, Listener(store)
+        self._writers: dict[str, NodeWriter] = {}
+        self._unique = ""
+        self.session = next(_sessions)
+        self._pid = os.getpid()
+
+    def _resolve(self) -> str:
+        url = self._url or os.environ.get("BLAZING_REDIS_URL")
+        if url:
+            return url
+        from blazing_nb.store import embedded
+
+        return embedded.ensure().url
+
+    def close(self) -> None:
+        """Stop following and disconnect. Operations go on. Repeatable; use after it raises `AppClosed`."""
+        with self._lock:
+            self._closed = True
+            if self._pid == os.getpid():
+                self._pid = 0
+                self._listener.close()
+                self._store.close()
+
+    @property
+    def store(self) -> Store:
+        return self.connect()._store
+
+    @property
+    def listener(self) -> Listener:
+        return self.connect()._listener
+
+    @property
+    def url(self) -> str:
+        """Where the store is."""
+        return self.store.url
+
+    @property
+    def ring(self) -> KeyRing:
+        """The app's keys; never shown."""
+        if self._ring is None:
+            from blazing_nb.store.secret import load_ring
+
+            self._ring = load_ring(self.app_id)
+        return self._ring
+
+    # -- steps and nodes ---------------------------------------------------------------------------------------------
+
+    @overload
+    def step(self, function: Callable[..., Any], *, name: str | None = None) -> Step: ...
+    @overload
+    def step(self, *, name: str | None = None) -> Callable[[Callable[..., Any]], Step]: ...
+
+    def step(self, function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
+        """Register a function as a step: `@app.step` or `@app.step(name="...")`; `def` and `async def` alike."""
+        if function is None:
+            return lambda decorated: self.step(decorated, name=name)
+        if isinstance(function, Step):
+            function = function.function
+        if not callable(function):
+            raise UsageError(f"@app.step takes a function, not {type(function).__name__}.")
+        made = Step(self, function, name or function.__name__)
+        self.steps[made.name] = made
+        return made
+
+    def __getitem__(self, name: str) -> Step:
+        """The step of that name. Raises `UnknownStep`, which lists those there are."""
+        if name not in self.steps:
+            known = ", ".join(sorted(self.steps)) or "none"
+            raise UnknownStep(f"App {self.app_id!r} has no step {name!r} here; there are: {known}.", step=name)
+        return self.steps[name]
+
+    def writer(self, node_id: str | None = None) -> NodeWriter:
+        """The writer of a node: the one given, the app's, `NODE_ID` as it is now, or a unique one."""
+        self.connect()
+        name = node_id or self._node_id or os.environ.get("NODE_ID") or self._unique
+        with self._lock:
+            if not name:
+                name = self._unique = _unique_name()
+            writer = self._writers.get(name)
+            if writer is None:
+                check_name(name, "NODE_ID")
+                writer = NodeWriter(name, self.app_id, self._store, self.ring, self._listener)
+                self._writers[name] = writer
+        return writer
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def attach(self, name_or_id: str) -> Batch | Operation:
+        """The handle of a named batch or of an operation's id, made by whatever kernel.
+
+        Raises:
+            BatchUnknown, OperationUnknown.
+        """
+        if name_or_id.count(":") == 3:
+            return self._attach_operation(OperationId.parse(name_or_id))
+        for writer in self.connect()._writers.values():
+            writer.settle()
+        ranges = self.store.batch(check_name(name_or_id, "batch name"))
+        if not ranges:
+            raise BatchUnknown(f"App {self.app_id!r} has no batch {name_or_id!r}.", name=name_or_id)
+        return Batch(self, ranges, name=name_or_id)
+
+    def _attach_operation(self, op: OperationId) -> Operation:
+        if self.store.status([op])[0].status == "ABSENT":
+            raise OperationUnknown(f"{op.text} is not in the store: never stored, or its retention has passed.")
+        results = Results(1)
+        range_ = Range(op.step, op.prio, op.node, op.incarnation, op.counter, op.counter)
+        self.listener.attach([range_], results)
+        return Operation(self, op, results, 0)
+
+    def snapshot(self) -> Snapshot:
+        """Counts and depths at this moment; costs the same at any load."""
+        return self.store.snapshot()
+
+    def segments(self) -> pd.DataFrame:
+        """Depths of every segment as a frame."""
+        return segments_frame(self.snapshot())
+
+
+def _unique_name() -> str:
+    host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:32]
+    return f"{host}-{os.getpid()}-{os.urandom(3).hex()}"

@@ -1,0 +1,198 @@
+"""The handle of many operations of one step, in the order of their items."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from blazing_nb.client.decode import exception_of, value_of
+from blazing_nb.client.operation import Operation
+from blazing_nb.client.results import Results
+from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.outcome import decode_outcome
+from blazing_nb.core.status import Status
+from blazing_nb.errors import OperationTimeout, StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.node import Call, NodeWriter
+
+
+class Batch:
+    """What `step.map` returns. Iterating gives its operations as they finish; `results()` keeps the items' order."""
+
+    def __init__(self, app: Blazing, ranges: Iterable[Range], *, name: str | None) -> None:
+        self._app = app
+        self.name = name
+        self._ranges: list[Range] = []
+        self._starts: list[int] = []
+        self._size = 0
+        for range_ in ranges:
+            self._append(range_)
+        self._results = Results(self._size)
+        if self._ranges:
+            app.listener.attach(self._ranges, self._results)
+
+    def __repr__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        return f"<Batch{name}: {self.done_count} of {len(self)} done, {self.failed_count} failed>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(repr(self))}</code> <progress max='{len(self) or 1}' value='{self.done_count}'></progress>"
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Operation:
+        """The operation of item `index`."""
+        at = range(self._size)[index]
+        return Operation(self._app, self._id(at), self._results, at)
+
+    def __iter__(self) -> Iterator[Operation]:
+        """Operations as they finish."""
+        return self.as_completed()
+
+    def extend(self, writer: NodeWriter, call: Call) -> None:
+        """Enqueue further items at the end."""
+        slot = self._results.grow(len(call.prepared))
+        try:
+            range_ = writer.send(call, self._results, slot)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            self._results.shrink(len(call.prepared))
+            raise
+        self._append(range_)
+
+    @property
+    def done_count(self) -> int:
+        """How many outcomes have arrived."""
+        return len(self._results.order)
+
+    @property
+    def failed_count(self) -> int:
+        """How many of them are not successes."""
+        records = self._results.records
+        return sum(1 for slot in list(self._results.order) if (records[slot] or b"S")[:1] != b"S")
+
+    def done(self) -> bool:
+        """Whether every outcome has arrived."""
+        return self._results.missing == 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all are final; False where `timeout` seconds were not enough."""
+        return self._results.wait_for(self.done, timeout)
+
+    def results(
+        self, timeout: float | None = None, *, return_exceptions: bool = False, progress: bool = False
+    ) -> list[Any]:
+        """Wait for all; the values in the items' order. Repeatable.
+
+        Args:
+            timeout: seconds for all together; None waits for ever. A wait that times out cancels nothing.
+            return_exceptions: exceptions stand in the list, instead of the first one being raised.
+            progress: show a bar where it takes longer than two seconds.
+
+        Raises:
+            OperationTimeout: `done` and `total` say how far it came.
+        """
+        if progress:
+            from blazing_nb.client.progress import show
+
+            finished = show(self, timeout)
+        else:
+            finished = self.wait(timeout)
+        if not finished:
+            raise OperationTimeout(
+                f"{self.done_count} of {len(self)} operations were finished within {timeout:g} s. The others go on: "
+                "wait again" + (f", or attach to {self.name!r}." if self.name else "."),
+                done=self.done_count,
+                total=len(self),
+            )
+        return [self._value(i, record, return_exceptions) for i, record in enumerate(self._results.records)]
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[Operation]:
+        """Operations in the order in which they finish. Raises `OperationTimeout` after `timeout` seconds."""
+        try:
+            for slot in self._results.as_they_come(timeout):
+                yield Operation(self._app, self._id(slot), self._results, slot)
+        except TimeoutError:
+            raise OperationTimeout(
+                f"{self.done_count} of {len(self)} operations were finished within {timeout:g} s.",
+                done=self.done_count,
+                total=len(self),
+            ) from None
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        yield from asyncio.wrap_future(self._results.future(self.done)).__await__()
+        return self.results(0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an operation, as far as known here: times in seconds, moments in UTC."""
+        import pandas as pd
+
+        rows = [self._row(i, record) for i, record in enumerate(self._results.records)]
+        frame = pd.DataFrame(rows, columns=_COLUMNS)
+        for moment in ("enqueued_at", "started_at"):
+            frame[moment] = pd.to_datetime(frame[moment], unit="ms", utc=True)
+        return frame
+
+    def _row(self, index: int, record: bytes | None) -> list[Any]:
+        op = self._id(index)
+        if record is None:
+            return [op.text, "not finished", *[None] * (len(_COLUMNS) - 2)]
+        outcome = decode_outcome(record)
+        ok = outcome.status is Status.SUCCEEDED
+        value = self._value(index, record, True)
+        started = outcome.claimed_ms + outcome.queued_us / 1000
+        return [
+            op.text,
+            str(outcome.status),
+            outcome.attempt,
+            outcome.enqueued_ms,
+            started,
+            (started - outcome.enqueued_ms) / 1000,
+            outcome.run_us / 1e6,
+            outcome.worker,
+            value if ok else None,
+            None if ok else f"{type(value).__name__}: {value}",
+        ]
+
+    def _value(self, index: int, record: bytes | None, return_exceptions: bool) -> Any:
+        assert record is not None  # noqa: S101 - all have arrived
+        try:
+            return value_of(self._app, self._id(index), record)
+        except Exception as error:
+            if not return_exceptions:
+                raise
+            return error if record[:1] != b"S" else exception_of(self._app, self._id(index), decode_outcome(record))
+
+    def _append(self, range_: Range) -> None:
+        self._ranges.append(range_)
+        self._starts.append(self._size)
+        self._size += len(range_)
+
+    def _id(self, index: int) -> OperationId:
+        at = bisect_right(self._starts, index) - 1
+        r = self._ranges[at]
+        return OperationId(r.step, r.prio, r.node, r.incarnation, r.first + index - self._starts[at])
+
+
+_COLUMNS = [
+    "id",
+    "status",
+    "attempt",
+    "enqueued_at",
+    "started_at",
+    "wait_s",
+    "run_s",
+    "worker",
+    "result",
+    "error",
+]

@@ -1,0 +1,116 @@
+"""Waiting for several handles at once: `gather`, `wait`, `as_completed`."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import time
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any
+
+from blazing_nb.client.batch import Batch
+from blazing_nb.client.operation import Operation
+from blazing_nb.errors import OperationTimeout, UsageError
+
+Handle = Operation | Batch
+
+
+class Gathered:
+    """Several handles as one: a value for each, in the order given; a batch's value is the list of its results."""
+
+    def __init__(self, handles: Iterable[Handle]) -> None:
+        self.handles = tuple(handles)
+        for handle in self.handles:
+            if not isinstance(handle, Operation | Batch):
+                raise UsageError(f"gather takes operations and batches, not {type(handle).__name__}.")
+
+    def __repr__(self) -> str:
+        return f"<Gathered {sum(handle.done() for handle in self.handles)} of {len(self)} done>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{repr(self).replace('<', '&lt;')}</code>"
+
+    def __len__(self) -> int:
+        return len(self.handles)
+
+    def done(self) -> bool:
+        return all(handle.done() for handle in self.handles)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all are final; False where `timeout` seconds were not enough."""
+        end = _end(timeout)
+        return all(handle._results.wait_for(handle.done, _left(end)) for handle in self.handles)
+
+    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
+        """Wait for all; the values in order. Repeatable. Raises the first exception in that order.
+
+        Raises:
+            OperationTimeout: after `timeout` seconds; nothing is cancelled.
+        """
+        end = _end(timeout)
+        values: list[Any] = []
+        for handle in self.handles:
+            try:
+                wait = handle.results if isinstance(handle, Batch) else handle.result
+                values.append(wait(_left(end)))
+            except OperationTimeout:
+                raise
+            except Exception as error:
+                if not return_exceptions:
+                    raise
+                values.append(error)
+        return values
+
+    result = results
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        for handle in self.handles:
+            yield from asyncio.wrap_future(handle._results.future(handle.done)).__await__()
+        return self.results(0)
+
+
+def gather(*handles: Handle) -> Gathered:
+    """Wait for several operations or batches as one.
+
+    Example:
+        >>> gather(square.enqueue(2), square.map([3, 4])).results(timeout=10)
+        [4, [9, 16]]
+        >>> gather().results()
+        []
+    """
+    return Gathered(handles)
+
+
+def wait(handles: Iterable[Handle], timeout: float | None = None) -> tuple[set[Handle], set[Handle]]:
+    """Wait until all are final or `timeout` seconds passed: (done, not done). Cancels nothing."""
+    handles = tuple(handles)
+    end = _end(timeout)
+    for handle in handles:
+        handle._results.wait_for(handle.done, _left(end))
+    done = {handle for handle in handles if handle.done()}
+    return done, set(handles) - done
+
+
+def as_completed(handles: Iterable[Handle], timeout: float | None = None) -> Iterator[Handle]:
+    """Handles in the order in which they become final. Raises `OperationTimeout` after `timeout` seconds."""
+    handles = tuple(handles)
+    end = _end(timeout)
+    finished: queue.SimpleQueue[Handle] = queue.SimpleQueue()
+    for handle in handles:
+        future = handle._results.future(handle.done)
+        future.add_done_callback(lambda _, handle=handle: finished.put(handle))  # type: ignore[misc]
+    for count in range(len(handles)):
+        try:
+            yield finished.get(timeout=_left(end))
+        except queue.Empty:
+            raise OperationTimeout(
+                f"{count} of {len(handles)} were finished within {timeout:g} s.", done=count, total=len(handles)
+            ) from None
+
+
+def _end(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - time.monotonic())

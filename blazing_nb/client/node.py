@@ -1,0 +1,149 @@
+"""The writer of one node: an incarnation, one counter over all its segments, calls in counter order.
+
+A call that was interrupted stays at the head and is settled (sent again, with the same identities) before another leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Sequence
+
+import msgspec
+
+from blazing_nb.client.listener import Listener
+from blazing_nb.client.results import Results
+from blazing_nb.core.codec import PLAIN, Prepared, seal_call
+from blazing_nb.core.dot import Range
+from blazing_nb.core.signature import KeyRing, context
+from blazing_nb.errors import StoreError, StoreUnavailable
+from blazing_nb.store.store import Chunk, Store
+
+
+log = logging.getLogger(__name__)
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What a user asked to enqueue in one step: arguments encoded, not yet identified or signed."""
+
+    step: str
+    code: bytes
+    prepared: Sequence[Prepared]
+    batch: str = ""
+    offset: int = 0
+    prio: str = "n"
+
+
+class _Pending(msgspec.Struct):
+    call: Call
+    results: Results
+    slot: int
+    range: Range
+    chunk: Chunk
+
+
+class NodeWriter:
+    """One per (process, node name)."""
+
+    def __init__(self, name: str, app: str, store: Store, ring: KeyRing, listener: Listener) -> None:
+        self.name = name
+        self.incarnation = 0
+        self._app = app
+        self._store = store
+        self._ring = ring
+        self._listener = listener
+        self._next = 1
+        self._lock = threading.RLock()
+        self._unsettled: _Pending | None = None
+
+    def __repr__(self) -> str:
+        return f"<NodeWriter {self.name} incarnation={self.incarnation} next={self._next}>"
+
+    def send(self, call: Call, results: Results, slot: int) -> Range:
+        """Enqueue; the identities given. `results` receives the records from `slot` on.
+
+        Raises:
+            SegmentFull, BatchExists: nothing was stored.
+            StoreUnavailable: not known; the next call settles it first.
+        """
+        with self._lock:
+            self.settle()
+            if not self.incarnation:
+                self._open()
+            pending = self._unsettled = self._identify(call, results, slot)
+            return self._deliver(pending)
+
+    def settle(self) -> None:
+        """Send what an interruption left, if anything."""
+        with self._lock:
+            if self._unsettled is None:
+                return
+            try:
+                self._deliver(self._unsettled)
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                log.warning("an interrupted enqueue of %s was refused when it was settled: %s", self.name, error)
+
+    def _deliver(self, pending: _Pending) -> Range:
+        while True:
+            try:
+                answer = self._store.enqueue(pending.chunk)
+            except StoreUnavailable:
+                raise
+            except StoreError:
+                self._unsettled = None
+                self._listener.untrack(pending.range, pending.results)
+                raise
+            if answer != "fenced":
+                self._unsettled = None
+                return pending.range
+            pending = self._unsettled = self._move(pending)
+
+    def _open(self) -> None:
+        incarnation = self._store.open_node(self.name)
+        self._listener.open(self.name, incarnation)
+        self.incarnation, self._next = incarnation, 1
+
+    def _identify(self, call: Call, results: Results, slot: int) -> _Pending:
+        first = self._next
+        last = first + len(call.prepared) - 1
+        range_ = Range(call.step, call.prio, self.name, self.incarnation, first, last)
+        chunk = Chunk(
+            step=call.step,
+            prio=call.prio,
+            node=self.name,
+            incarnation=self.incarnation,
+            first=first,
+            payloads=self._sealed(call, range_),
+            batch=call.batch,
+            offset=call.offset,
+        )
+        self._listener.track(range_, results, slot)
+        self._next = last + 1
+        return _Pending(call, results, slot, range_, chunk)
+
+    def _sealed(self, call: Call, range_: Range) -> list[bytes]:
+        code, ring, head = call.code, self._ring, b"\0" + call.code
+        payloads = []
+        for counter, prepared in enumerate(call.prepared, range_.first):
+            if prepared[0] == PLAIN:
+                payloads.append(head + prepared[1])
+            else:
+                origin = f"{call.step}:{call.prio}:{self.name}:{self.incarnation}-{counter}"
+                payloads.append(seal_call(prepared, code, ring, context(self._app, call.step, code, origin)))
+        return payloads
+
+    def _move(self, pending: _Pending) -> _Pending:
+        """The incarnation was fenced: the same operations under a new one."""
+        warnings.warn(
+            f"NODE_ID {self.name!r} is used by another process too; {len(pending.chunk.payloads)} operations were sent "
+            "again under a new incarnation. Give each process a NODE_ID of its own.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+        self._listener.untrack(pending.range, pending.results)
+        self._open()
+        return self._identify(pending.call, pending.results, pending.slot)
+

@@ -1,0 +1,114 @@
+"""The handle of one operation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from blazing_nb.client.decode import exception_of, value_of
+from blazing_nb.client.results import Results
+from blazing_nb.core.dot import OperationId
+from blazing_nb.core.outcome import Outcome, decode_outcome
+from blazing_nb.core.status import Status
+from blazing_nb.errors import OperationTimeout, OperationUnknown
+
+if TYPE_CHECKING:
+    from blazing_nb.client.app import Blazing
+
+
+class Operation:
+    """One call of a step. Survives this process: `app.attach(op.id)` finds it from any kernel."""
+
+    __slots__ = ("_app", "_results", "_slot", "op")
+
+    def __init__(self, app: Blazing, op: OperationId, results: Results, slot: int) -> None:
+        self._app = app
+        self.op = op
+        self._results = results
+        self._slot = slot
+
+    def __repr__(self) -> str:
+        outcome = self._outcome()
+        return f"<Operation {self.op.text} {outcome.status if outcome else 'not finished'}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(repr(self))}</code>"
+
+    def __hash__(self) -> int:
+        return hash(self.op)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Operation) and self.op == other.op and self._app.app_id == other._app.app_id
+
+    @property
+    def id(self) -> str:
+        """Its identity as text; `app.attach` takes it."""
+        return self.op.text
+
+    def done(self) -> bool:
+        """Whether its outcome has arrived here. Asks nobody."""
+        return self._results.records[self._slot] is not None
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the outcome; the step's return value.
+
+        Args:
+            timeout: seconds; None waits for ever. A wait that times out cancels nothing.
+
+        Raises:
+            OperationTimeout: the wait ended.
+            Exception: what the step raised, with the worker's traceback as its cause.
+        """
+        return value_of(self._app, self.op, self._wait(timeout))
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        """Wait for the outcome; what `result` would raise, or None."""
+        outcome = decode_outcome(self._wait(timeout))
+        return None if outcome.status is Status.SUCCEEDED else exception_of(self._app, self.op, outcome)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        future = self._results.future(self.done)
+        yield from asyncio.wrap_future(future).__await__()
+        return self.result(0)
+
+    @property
+    def status(self) -> Status:
+        """Its status now, from the store unless it is final."""
+        outcome = self._outcome()
+        if outcome is not None:
+            return outcome.status
+        row = self._ask()
+        return decode_outcome(row.record).status if row.record else Status(row.status)
+
+    @property
+    def attempt(self) -> int:
+        """Executions begun so far, from 1; deaths of workers and releases do not count. 0 before the first."""
+        outcome = self._outcome()
+        if outcome is not None:
+            return outcome.attempt
+        row = self._ask()
+        return decode_outcome(row.record).attempt if row.record else max(0, row.claims - row.deaths - row.releases)
+
+    def _outcome(self) -> Outcome | None:
+        record = self._results.records[self._slot]
+        return None if record is None else decode_outcome(record)
+
+    def _ask(self) -> Any:
+        row = self._app.store.status([self.op])[0]
+        if row.status == "ABSENT":
+            raise OperationUnknown(f"{self.op.text} is not in the store: never stored, or its retention has passed.")
+        return row
+
+    def _wait(self, timeout: float | None) -> bytes:
+        if not self._results.wait_for(self.done, timeout):
+            raise OperationTimeout(
+                f"{self.op.text} was not finished within {timeout:g} s. It goes on: wait again, or attach to its id.",
+                operation=self.op.text,
+                timeout=timeout,
+            )
+        record = self._results.records[self._slot]
+        assert record is not None  # noqa: S101 - done() said so
+        return record

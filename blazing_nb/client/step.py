@@ -1,0 +1,168 @@
+"""A step: a registered function. Checks and encodes arguments before anything is sent."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from blazing_nb.client.batch import Batch
+from blazing_nb.client.code import describe
+from blazing_nb.client.node import Call
+from blazing_nb.client.operation import Operation
+from blazing_nb.client.results import Results
+from blazing_nb.core.code import seal_code
+from blazing_nb.core.codec import Prepared, prepare_call
+from blazing_nb.core.name import check_name
+from blazing_nb.errors import BatchExists, BlazingError, InvalidArguments, PayloadTooLarge
+
+if TYPE_CHECKING:
+    from blazing_nb.client.app import Blazing
+
+FIRST_CHUNK = 64
+CHUNK = 1000
+
+
+class Step:
+    """What `@app.step` returns. Calling it calls the function here; `enqueue` and `map` send operations to workers.
+
+    Example:
+        >>> @app.step
+        ... def square(x):
+        ...     return x * x
+        >>> square.enqueue(3).result(timeout=10)
+        9
+    """
+
+    def __init__(self, app: Blazing, function: Callable[..., Any], name: str) -> None:
+        self.app = app
+        self.function = function
+        self.name = check_name(name, "step name")
+        self._signature = inspect.signature(function)
+        self._plain_arity = _arity(self._signature)
+        self._code: tuple[int, bytes] | None = None
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        kind = "async " if inspect.iscoroutinefunction(self.function) else ""
+        return f"<Step {self.name} of {self.app.app_id}: {kind}{self.name}{self._signature}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(repr(self))}</code>"
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> Operation:
+        """Send one call to the workers; its handle.
+
+        Raises:
+            InvalidArguments, ValueNotSerializable, PayloadTooLarge: nothing was sent.
+            StoreUnavailable: the store did not answer within its deadline.
+        """
+        prepared = self._prepare(args, kwargs)
+        writer = self.app.writer()
+        results = Results(1)
+        range_ = writer.send(Call(self.name, self.code(), [prepared]), results, 0)
+        return Operation(self.app, next(range_.ids()), results, 0)
+
+    def map(
+        self, items: Iterable[Any], *, name: str | None = None, resume: bool = False, node_id: str | None = None
+    ) -> Batch:
+        """Send one call for each item, in chunks; the handle of all.
+
+        Args:
+            items: each is the one positional argument of a call; read lazily.
+            name: records the batch in the store, so that any kernel can `app.attach(name)`.
+            resume: continue a batch of that name that exists: as many items as it holds are skipped.
+            node_id: write as this node, instead of the app's.
+
+        Raises:
+            BatchExists: the name is taken and `resume` is not given. Nothing was sent.
+            InvalidArguments, ValueNotSerializable, PayloadTooLarge: of an item; `sent` says how many went before it.
+        """
+        return self._map(((item,) for item in items), name, resume, node_id)
+
+    def starmap(
+        self,
+        items: Iterable[Sequence[Any]],
+        *,
+        name: str | None = None,
+        resume: bool = False,
+        node_id: str | None = None,
+    ) -> Batch:
+        """Like `map`; each item is a sequence of positional arguments."""
+        return self._map((tuple(item) for item in items), name, resume, node_id)
+
+    def code(self) -> bytes:
+        """The hash of the step's code; recorded in the store where this process has not yet done so."""
+        session = self.app.session
+        if self._code is None or self._code[0] != session:
+            record = describe(self.function, self.name)
+            digest, sealed = seal_code(record, self.app.app_id, self.name, self.app.ring)
+            options = msgspec.msgpack.encode({"lane": "async" if record.is_async else "thread", "code": digest})
+            self.app.store.define(self.name, digest, sealed, options)
+            self._code = (session, digest)
+        return self._code[1]
+
+    def _map(
+        self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None
+    ) -> Batch:
+        writer = self.app.writer(node_id)
+        batch = self._begin(name, resume)
+        code, source, size = self.code(), iter(calls), FIRST_CHUNK
+        for _ in islice(source, len(batch)):
+            pass
+        while True:
+            try:
+                prepared = [self._prepare(args, {}) for args in islice(source, size)]
+            except BlazingError as error:
+                error.fields["sent"] = len(batch)
+                error.add_note(f"{len(batch)} operations were sent before this item.")
+                raise
+            if not prepared:
+                return batch
+            call = Call(self.name, code, prepared, name or "", len(batch) if name else 0)
+            batch.extend(writer, call)
+            size = min(CHUNK, size * 4)
+
+    def _begin(self, name: str | None, resume: bool) -> Batch:
+        if name is None:
+            return Batch(self.app, [], name=None)
+        ranges = self.app.store.batch(check_name(name, "batch name"))
+        if ranges and not resume:
+            raise BatchExists(
+                f"Batch {name!r} exists and holds {sum(map(len, ranges))} operations: attach to it, continue it with "
+                "resume=True, or choose another name.",
+                name=name,
+            )
+        return Batch(self.app, ranges, name=name)
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
+        if kwargs or len(args) != self._plain_arity:
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise InvalidArguments(f"{self.name}{self._signature}: {error}.", step=self.name) from None
+        prepared = prepare_call(args, kwargs)
+        if len(prepared[1]) > self.app.payload_limit:
+            raise PayloadTooLarge(
+                f"The arguments of {self.name!r} have {len(prepared[1])} bytes; the limit is {self.app.payload_limit}. "
+                "Write them to a file or a database and pass its name.",
+                size=len(prepared[1]),
+                limit=self.app.payload_limit,
+            )
+        return prepared
+
+
+def _arity(signature: inspect.Signature) -> int:
+    """How many positional arguments always fit; -1 where the signature must be asked."""
+    parameters = signature.parameters.values()
+    simple = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return len(parameters) if all(p.kind in simple for p in parameters) else -1

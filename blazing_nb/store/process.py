@@ -1,0 +1,29 @@
+"""Whether a process that was started earlier still lives: its id together with its start time, since ids are reused."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+def started_at(pid: int) -> str | None:
+    """The process's start time, as text that only compares; None where it has ended (a zombie has)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self/stat").exists() else _from_ps(pid)
+    # The name is in parentheses and may hold anything: fields count from the last one.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def is_alive(pid: int, started: str) -> bool:
+    """Whether exactly that process lives."""
+    return bool(started) and started_at(pid) == started
+
+
+def _from_ps(pid: int) -> str | None:
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]  # noqa: S607 - found on the PATH of every POSIX system
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    state, _, start = found.partition(" ")
+    return None if not found or state.startswith("Z") else start.strip()

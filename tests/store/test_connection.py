@@ -1,0 +1,96 @@
+"""A connection under interruption: no crossed replies, bounded retries, scripts reloaded (failures.md C9, R9, R18, W22)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from blazing_nb.errors import ScriptRefused, StoreUnavailable
+from blazing_nb.store.connection import Connection
+from blazing_nb.store.store import Chunk, Store
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    made = Connection(url)
+    yield made
+    made.close()
+
+
+def test_an_interrupt_between_sending_and_reading_crosses_no_reply(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = connection.open()
+    with monkeypatch.context() as patch:
+
+        def interrupted(*args: Any, **options: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(raw, "read_response", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connection.call("ECHO", "first")
+    assert [connection.call("ECHO", text) for text in ("second", "third")] == [b"second", b"third"]
+
+
+def test_a_killed_connection_is_made_anew(url: str, connection: Connection) -> None:
+    me = connection.call("CLIENT", "ID")
+    other = Connection(url)
+    assert other.call("CLIENT", "KILL", "ID", me) == 1
+    other.close()
+    assert connection.call("ECHO", "again") == b"again"
+    assert connection.retries == 1
+
+
+def test_a_flushed_script_is_loaded_again(url: str, app_id: str) -> None:
+    store = Store(app_id, url)
+    node = store.open_node("n")
+    store.connection().call("SCRIPT", "FLUSH")
+    assert store.enqueue(Chunk("f", "n", "n", node, 1, [b"x"])) == "added"
+    store.close()
+
+
+def test_an_unreachable_store_is_said_within_the_deadline() -> None:
+    connection = Connection("unix:///nonexistent/s.sock", deadline_s=0.3)
+    with pytest.raises(StoreUnavailable, match="is the server up") as caught:
+        connection.call("PING")
+    assert caught.value.attempts >= 2
+    connection.close()
+
+
+def test_a_refused_command_is_not_repeated(connection: Connection) -> None:
+    with pytest.raises(ScriptRefused):
+        connection.call("HGET", "only-one-argument")
+    assert connection.retries == 0
+
+
+def test_a_forked_child_does_not_touch_its_parents_socket(connection: Connection) -> None:
+    parent = connection.call("CLIENT", "ID")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, str(connection.call("CLIENT", "ID")).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        theirs = int(pipe.read())
+    os.waitpid(child, 0)
+    assert theirs != parent
+    assert connection.call("CLIENT", "ID") == parent
+
+
+def test_an_evicting_server_is_refused(url: str, app_id: str) -> None:
+    from blazing_nb.errors import StoreUnsuitable
+
+    store = Store(app_id, url)
+    call = store.connection().call
+    call("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(StoreUnsuitable, match="noeviction"):
+            store.check()
+        assert store.check(allow_eviction=True)["maxmemory_policy"] == "allkeys-lru"
+    finally:
+        call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+    store.close()
