@@ -35,6 +35,8 @@ class Child:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            # Steps defined in test modules are imported by path in the workers.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

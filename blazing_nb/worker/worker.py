@@ -140,6 +140,8 @@ class Worker:
         self._wake()
         self._thread.join()
         self._store.close()
+        self._wake_in.close()
+        self._wake_out.close()
 
     def run(self) -> int:
         """Start, work until SIGTERM or SIGINT, drain for `grace` seconds, close. A second signal gives back at once.
@@ -202,8 +204,8 @@ class Worker:
             self._waiting = False
             try:
                 self._wake_out.send(b"1")
-            except BlockingIOError:
-                log.debug("the turn loop is awake already")
+            except OSError:
+                log.debug("the turn loop is awake already, or has ended")
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
