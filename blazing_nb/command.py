@@ -25,7 +25,9 @@ def build_parser(*, magic: bool) -> Parser:
 
     up = _verb(verbs, "up", "connect, starting the embedded server and workers where they do not run")
     up.add_argument("--workers", type=int, metavar="N", help="scale the app's workers on this machine to N")
-    up.add_argument("--url", help="redis://, rediss:// or unix://; default: BLAZING_REDIS_URL, else the embedded server")
+    up.add_argument(
+        "--url", help="redis://, rediss:// or unix://; default: BLAZING_REDIS_URL, else the embedded server"
+    )
 
     _verb(verbs, "status", "counts, depths and workers at this moment")
     workers = _verb(verbs, "workers", "show the app's workers, or scale them to N")

@@ -135,6 +135,10 @@ class Blazing:
                 self._store.close()
 
     @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
     def store(self) -> Store:
         return self.connect()._store
 

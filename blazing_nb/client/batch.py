@@ -44,7 +44,9 @@ class Batch:
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"<code>{escape(repr(self))}</code> <progress max='{len(self) or 1}' value='{self.done_count}'></progress>"
+        return (
+            f"<code>{escape(repr(self))}</code> <progress max='{len(self) or 1}' value='{self.done_count}'></progress>"
+        )
 
     def __len__(self) -> int:
         return self._size

@@ -1,7 +1,7 @@
-"""The one thread that follows completions. Subscribes before anything is sent; fills `Results`; never polls for its own.
+"""The one thread that follows completions. Subscribes before anything is sent; never polls for its own.
 
-Streams of this process are trimmed as they are read. Streams of others (attached batches) are only followed; since their
-owner may trim them first, what is still missing there is asked for every two seconds.
+Streams of this process are trimmed as they are read. Streams of others (attached batches) are only followed; since
+their owner may trim them first, what is still missing there is asked for every two seconds.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ class Listener:
     def ask(self, only: Results | None = None) -> None:
         """Ask the state of everything awaited (or of `only`) in few calls."""
         with self._lock:
-            wanted = [
-                row for t in self._trackers.values() for row in t.missing() if only is None or row[1] is only
-            ]
+            wanted = [row for t in self._trackers.values() for row in t.missing() if only is None or row[1] is only]
         self._fill(wanted)
 
     def _fill(self, wanted: list[tuple[OperationId, Results, int]]) -> None:

@@ -14,9 +14,7 @@ def segments_frame(snapshot: Snapshot) -> pd.DataFrame:
     """One row a segment: step, prio, node, waiting, parked, claimed (operations), head_age_s (seconds or NaN)."""
     import pandas as pd
 
-    rows = [
-        (s.step, s.prio, s.node, s.waiting, s.parked, s.claimed, _seconds(s)) for s in snapshot.segments
-    ]
+    rows = [(s.step, s.prio, s.node, s.waiting, s.parked, s.claimed, _seconds(s)) for s in snapshot.segments]
     columns = ["step", "prio", "node", "waiting", "parked", "claimed", "head_age_s"]
     return pd.DataFrame(rows, columns=columns).astype({"head_age_s": float})
 

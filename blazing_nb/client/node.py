@@ -1,6 +1,7 @@
 """The writer of one node: an incarnation, one counter over all its segments, calls in counter order.
 
-A call that was interrupted stays at the head and is settled (sent again, with the same identities) before another leaves.
+A call that was interrupted stays at the head and is settled (sent again, with the same identities) before another
+leaves.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from blazing_nb.core.dot import Range
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import StoreError, StoreUnavailable
 from blazing_nb.store.store import Chunk, Store
-
 
 log = logging.getLogger(__name__)
 
@@ -146,4 +146,3 @@ class NodeWriter:
         self._listener.untrack(pending.range, pending.results)
         self._open()
         return self._identify(pending.call, pending.results, pending.slot)
-

@@ -1,4 +1,4 @@
-"""Records of awaited operations, filled by the listener's thread, read by whoever waits. Knows no Redis, no user values."""
+"""Records of awaited operations: filled by the listener's thread, read by whoever waits. Knows no user values."""
 
 from __future__ import annotations
 

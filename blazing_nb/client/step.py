@@ -111,9 +111,7 @@ class Step:
             self._code = (session, digest)
         return self._code[1]
 
-    def _map(
-        self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None
-    ) -> Batch:
+    def _map(self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None) -> Batch:
         writer = self.app.writer(node_id)
         batch = self._begin(name, resume)
         code, source, size = self.code(), iter(calls), FIRST_CHUNK

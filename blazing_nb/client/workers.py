@@ -28,7 +28,7 @@ TURN_S = 0.02
 
 
 class WorkerProcess(msgspec.Struct, frozen=True):
-    """A process that this machine's user started for the app. `started` is its start time, which with the pid names it."""
+    """A process that this user started for the app here. `started` is its start time: with the pid it names it."""
 
     pid: int
     started: str

@@ -14,7 +14,7 @@ def check_name(value: str, what: str) -> str:
     Raises:
         InvalidName: says which rule was broken.
     """
-    if not isinstance(value, str) or not value:
+    if not value or not isinstance(value, str):
         raise InvalidName(f"{what} must be a non-empty text, not {value!r}.", what=what)
     if any(c in _FORBIDDEN or not c.isprintable() for c in value) or value.startswith("@"):
         raise InvalidName(f"{what} {value[:80]!r} may not contain ':{{}}|' or control characters, nor begin with '@'.")

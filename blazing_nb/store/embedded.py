@@ -97,16 +97,23 @@ def stop(timeout: float = 10.0) -> bool:
 
 def reap(pid: int, started: str, url: str, idle_s: float) -> None:
     """Stop the server once it had no client but this one for `idle_s` seconds; end when it is gone."""
-    connection = Connection(url)
+    connection = Connection(url, deadline_s=1.0)
     busy_at = time.monotonic()
     while is_alive(pid, started):
-        if len(connection.call("CLIENT", "LIST").splitlines()) > 1:
+        if _has_clients(connection):
             busy_at = time.monotonic()
         elif time.monotonic() - busy_at >= idle_s:
             connection.close()
             stop()
             return
-        time.sleep(min(10.0, max(0.05, idle_s / 10)))
+        time.sleep(min(0.5, max(0.05, idle_s / 10)))
+
+
+def _has_clients(connection: Connection) -> bool:
+    try:
+        return len(connection.call("CLIENT", "LIST").splitlines()) > 1
+    except StoreError:
+        return True  # it does not answer now: not idle, or gone, which the caller sees
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------

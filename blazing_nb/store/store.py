@@ -193,7 +193,7 @@ class Store:
             travel here: ask `status`.
         """
         names = {self.keys.done(*which): which for which in positions}
-        args = ["XREAD", "COUNT", 64, "BLOCK", block_ms, "STREAMS", *names, *positions.values()]
+        args: list[str | int] = ["XREAD", "COUNT", 64, "BLOCK", block_ms, "STREAMS", *names, *positions.values()]
         reply = connection.call(*args, block_s=block_ms / 1000)
         rows: list[tuple[tuple[str, int], str, list[Any]]] = []
         for key, entries in reply or []:

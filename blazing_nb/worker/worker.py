@@ -177,7 +177,7 @@ class Worker:
     # -- the turn loop -----------------------------------------------------------------------------------------------
 
     def _register(self) -> None:
-        info = {
+        info: dict[str, str | int] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "slots": self._threads,

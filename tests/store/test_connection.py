@@ -1,4 +1,4 @@
-"""A connection under interruption: no crossed replies, bounded retries, scripts reloaded (failures.md C9, R9, R18, W22)."""
+"""A connection under interruption: no crossed replies, bounded retries (failures.md C9, R9, R18, W22)."""
 
 from __future__ import annotations
 
