@@ -59,13 +59,13 @@ class SegmentDepths:
 
     # -- live --------------------------------------------------------------------------------------------------------
 
-    def show(self) -> SegmentDepths:
+    def show(self) -> None:
         """Display it and keep it moving; in a terminal, print it. A second call displays it once more."""
         if self.closed:
             raise UsageError("This view was closed; make a new one with %blazing segments or SegmentDepths(app).")
         if not _in_notebook():
             print(self)
-            return self
+            return
         from IPython.display import display
 
         if self._widget is None:
@@ -76,7 +76,6 @@ class SegmentDepths:
         self.update(self.app.snapshot())
         self._handle = display(self._widget, display_id=True)  # type: ignore[no-untyped-call]
         self._feed.add(self)
-        return self
 
     def update(self, snapshot: Snapshot) -> None:
         """Take a snapshot and send it on. Called by the pump."""

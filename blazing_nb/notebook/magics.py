@@ -63,7 +63,7 @@ class BlazingMagics(Magics):
         app.connect()
         if args.workers is not None:
             app.workers.scale(args.workers)
-        self._shell.push({NAME: app})
+        self._shell.user_ns[NAME] = app
         return app
 
     def _status(self, args: argparse.Namespace) -> Snapshot:

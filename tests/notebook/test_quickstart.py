@@ -1,0 +1,59 @@
+"""The quickstart runs in a fresh kernel on a fresh server, and is committed as a stranger wants to find it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture
+def fresh_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state directory of its own: its server is stopped in the end, whatever the notebook did."""
+    home = Path(tempfile.mkdtemp(prefix="bzn-", dir="/tmp"))
+    monkeypatch.setenv("BLAZING_HOME", str(home))
+    monkeypatch.setenv("BLAZING_SOCKET_DIR", str(home / "run"))
+    yield home
+    from blazing_nb import Blazing
+    from blazing_nb.store import embedded
+
+    for record in (home / "workers").glob("*.json"):
+        Blazing(record.stem).workers.stop()
+    embedded.stop()
+    shutil.rmtree(home)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_a_fresh_kernel_and_a_fresh_server(path: Path, fresh_home: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=110, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute(env={**os.environ})
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    frozen = [o for c in notebook.cells for o in c.get("outputs", []) if "bz-frozen" in str(o.get("data", ""))]
+    assert frozen, "the closed view left no HTML"
+    assert not any("<script" in str(output) for output in frozen)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_executed_small_and_without_widget_state(path: Path) -> None:
+    assert path.stat().st_size < 500_000
+    notebook = nbformat.read(path, as_version=4)
+    assert "widgets" not in notebook.metadata
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.execution_count
+            assert not any(output.output_type == "error" for output in cell.outputs)
+    text = path.read_text()
+    assert str(Path.home()) not in text
+    assert "application/vnd.jupyter.widget-view" not in text
