@@ -1,0 +1,1 @@
+"""Measurements through the public API; `benchmarks/README.md` says what each figure means."""
