@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
 
 LOG_LINES = 8
+LIMIT = 64
 TURN_S = 0.02
 
 
@@ -74,8 +75,8 @@ class Workers:
         Raises:
             WorkersNotReady: `reasons` has exit codes and last log lines; those that are ready go on.
         """
-        if not 1 <= n <= 64:
-            raise UsageError(f"start takes 1 to 64 processes, not {n}.")
+        if not 1 <= n <= LIMIT:
+            raise UsageError(f"start takes 1 to {LIMIT} processes, not {n}.")
         self._app.connect()
         self._app.ring  # noqa: B018 - made before the workers look for it
         made = [self._spawn(lease, threads) for _ in range(n)]
@@ -86,6 +87,8 @@ class Workers:
 
     def scale(self, n: int, **options: float) -> Workers:
         """Start or stop processes until `n` live; options as for `start`."""
+        if not 0 <= n <= LIMIT:
+            raise UsageError(f"An app has 0 to {LIMIT} worker processes on a machine, not {n}.")
         living = list(self)
         if n > len(living):
             return self.start(n - len(living), **options)  # type: ignore[arg-type]

@@ -44,8 +44,8 @@ def _page(history: Sequence[Snapshot], findings: dict[str, Any], figures: dict[s
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>blazing_nb: {escape(figures["name"])}</title><style>{_STYLE}</style>
 <h1>The standard library, parsed on {figures["workers"]} workers</h1>
-<p>Run <code>{escape(figures["name"])}</code>: one operation a file, enqueued by {figures["nodes"]} nodes into a segment each,
-collected in the client.</p>
+<p>Run <code>{escape(figures["name"])}</code>: one operation a file,
+enqueued by {figures["nodes"]} nodes into a segment each, collected in the client.</p>
 <div class="tiles">{_tiles(findings, figures)}</div>
 {_card("Segment depths: operations not finished, by node", stacked(seconds, depths))}
 <div class="two">{_card("Throughput: operations finished per second", steps(*_rate(seconds, history)))}

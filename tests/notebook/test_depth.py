@@ -1,0 +1,129 @@
+"""The view of segment depths without a browser: text, HTML, frames, figures, the pump."""
+
+from __future__ import annotations
+
+import threading
+from html.parser import HTMLParser
+
+import pytest
+
+from blazing_nb.core.snapshot import Segment, Snapshot, Step, Worker
+from blazing_nb.errors import StoreUnavailable, UsageError
+from blazing_nb.notebook import SegmentDepths
+from blazing_nb.notebook.freeze import freeze, text
+from blazing_nb.notebook.pump import Pump
+
+EVIL = "<script>alert(1)</script>"
+
+
+class Source:
+    """An app whose snapshots the test makes."""
+
+    app_id = EVIL
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.changed = threading.Condition()
+        self.broken = False
+
+    def snapshot(self) -> Snapshot:
+        with self.changed:
+            self.asked += 1
+            self.changed.notify_all()
+        if self.broken:
+            raise StoreUnavailable("away")
+        segments = [Segment(EVIL, "n", "node\x1b[31m", 100 - self.asked, 1, 2, 5), Segment("f", "h", "b", 0, 0, 0)]
+        return Snapshot(
+            EVIL,
+            1000 * self.asked,
+            segments,
+            [Step("f", succeeded=self.asked)],
+            [Worker("w", "w.1", "", 1, 9, 0, 8, 0)],
+        )
+
+    def wait_asked(self, n: int) -> bool:
+        with self.changed:
+            return self.changed.wait_for(lambda: self.asked >= n, 10)
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert not any(name.startswith("on") or "javascript:" in (value or "") for name, value in attrs)
+
+
+def test_the_frozen_form_is_script_free_and_escapes_what_users_wrote() -> None:
+    source = Source()
+    html = freeze(source.snapshot(), [(0, 5, 1, 1), (1000, 3, 0, 1)])
+    parser = Tags()
+    parser.feed(html)
+    assert {"svg", "polygon", "table"} <= parser.tags
+    assert "script" not in parser.tags
+    assert "&lt;script&gt;" in html
+
+
+def test_the_text_form_shows_counts_and_no_control_characters() -> None:
+    shown = text(Source().snapshot())
+    assert "99 / 1 / 2" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_view_offers_text_html_frame_and_figure() -> None:
+    view = SegmentDepths(Source())
+    assert "not shown" in repr(view)
+    assert "waiting" in str(view)
+    assert "<svg" not in view._repr_html_()
+    view.update(view.app.snapshot())
+    assert "<svg" in view._repr_html_()
+    assert view.to_frame().waiting.tolist() == [98, 0]
+    figure = view.figure()
+    assert [bar.name for bar in figure.data] == ["waiting", "parked", "claimed"]
+    assert list(figure.data[0].x) == [98, 0]
+
+
+def test_a_closed_view_cannot_be_shown_again() -> None:
+    view = SegmentDepths(Source())
+    view.close()
+    view.close()
+    with pytest.raises(UsageError, match="closed"):
+        view.show()
+
+
+def test_the_pump_asks_once_for_all_views_of_an_app_and_ends_with_the_last() -> None:
+    source, pump = Source(), Pump(period_s=0.01)
+    views = [SegmentDepths(source, feed=pump) for _ in range(3)]
+    for view in views:
+        pump.add(view)
+    assert source.wait_asked(20)
+    thread = pump._thread
+    for view in views:
+        pump.remove(view)
+    assert thread is not None
+    thread.join(10)
+    assert not pump.running
+    # Three views, one question a turn: each view saw about as many states as were asked.
+    assert max(view._seq for view in views) >= source.asked - 5
+
+
+def test_the_pump_survives_a_store_that_is_away() -> None:
+    source, pump = Source(), Pump(period_s=0.01)
+    source.broken = True
+    view = SegmentDepths(source, feed=pump)
+    pump.add(view)
+    assert source.wait_asked(3)
+    source.broken = False
+    assert source.wait_asked(source.asked + 3)
+    thread = pump._thread
+    pump.remove(view)
+    assert thread is not None
+    thread.join(10)
+    assert view._seq > 0
+
+
+def test_watch_moves_in_the_foreground(capsys: pytest.CaptureFixture[str]) -> None:
+    SegmentDepths(Source()).watch(timeout=0.3)
+    assert "waiting" in capsys.readouterr().out
