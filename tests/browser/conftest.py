@@ -109,7 +109,8 @@ def _stop_everything(home: Path) -> None:
     embedded.stop()
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Playwright's loop counts as running in this thread while it is open.
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 

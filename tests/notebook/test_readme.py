@@ -1,0 +1,48 @@
+"""The README's Python runs as it stands, in order, in one shell, on a fresh server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="bzr-", dir="/tmp"))
+    monkeypatch.setenv("BLAZING_HOME", str(path))
+    monkeypatch.setenv("BLAZING_SOCKET_DIR", str(path / "run"))
+    monkeypatch.setenv("IPYTHONDIR", str(path / "ipython"))
+    yield path
+    from blazing_nb import Blazing
+    from blazing_nb.store import embedded
+
+    Blazing("demo").workers.stop()
+    embedded.stop()
+    shutil.rmtree(path)
+
+
+@pytest.mark.slow
+def test_the_readme_runs(home: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) >= 3
+    shell = InteractiveShell()
+
+    async def run() -> None:
+        for block in blocks:
+            (await shell.run_cell_async(block, transformed_cell=shell.transform_cell(block))).raise_error()
+
+    asyncio.run(run())
+    assert shell.user_ns["operation"].result() == 6
+    assert shell.user_ns["batch"].results() == [2, 3, 1]
+    shell.extension_manager.unload_extension("blazing_nb")
+    shell.history_manager.end_session()
+    InteractiveShell.clear_instance()
