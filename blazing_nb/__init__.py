@@ -70,13 +70,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(ip: InteractiveShell) -> None:
     """`%load_ext blazing_nb`."""
-    from blazing_nb.notebook import magics
+    from blazing_nb.notebook.magics import load_ipython_extension as load
 
-    magics.load_ipython_extension(ip)
+    load(ip)
 
 
 def unload_ipython_extension(ip: InteractiveShell) -> None:
     """`%unload_ext blazing_nb`."""
-    from blazing_nb.notebook import magics
+    from blazing_nb.notebook.magics import unload_ipython_extension as unload
 
-    magics.unload_ipython_extension(ip)
+    unload(ip)

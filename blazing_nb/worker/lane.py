@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -11,6 +12,9 @@ from blazing_nb.core.policy import next_batch
 from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.job import Finished, Job
 
+PATIENCE_S = 0.005
+"""After this, idle threads take from a batch that was meant for fewer of them."""
+BATCH_US = 5000
 SHARE_MS = 1.0
 """One thread is woken for about this much expected work, so that short operations do not wake all of them."""
 
@@ -44,6 +48,7 @@ class ThreadLane:
         self._ready: deque[Job] = deque()
         self._work = threading.Condition()
         self._idle = 0
+        self._put_at = 0.0
         self._stopping = False
         self._threads = [threading.Thread(target=self._run, name=f"bz-thread-{i}", daemon=True) for i in range(threads)]
 
@@ -67,10 +72,16 @@ class ThreadLane:
         with self._work:
             busy = self.slots - self._idle
             self._work.notify(max(0, -(-(self.held - before) // share) - busy))
+        self._put_at = time.monotonic()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something has not begun although a thread is idle."""
+        return bool(self._ready) and self._idle > 0
 
     def hasten(self) -> None:
         """Let idle threads help where a batch turned out to take longer than expected."""
-        if self._ready:
+        if self._ready and time.monotonic() - self._put_at >= PATIENCE_S:
             with self._work:
                 self._work.notify(len(self._ready))
 
@@ -81,7 +92,9 @@ class ThreadLane:
         self.held -= len(run_us)
         mean = sum(run_us) / len(run_us)
         self._mean_us = mean if not self._mean_us or mean > self._mean_us else 0.7 * self._mean_us + 0.3 * mean
-        self.batch = next_batch(self.batch, self.batch * self._mean_us / 1000 / self.slots)
+        wanted = next_batch(self.batch, self.batch * self._mean_us / 1000 / self.slots)
+        # Long operations after short ones: down at once, not by halves.
+        self.batch = max(1, min(wanted, int(BATCH_US * self.slots / max(1.0, self._mean_us))))
 
     def take_back(self) -> list[Job]:
         """Remove what has not begun."""
@@ -143,8 +156,8 @@ class AsyncLane:
         self.held += len(batch)
         self._loop.call_soon_threadsafe(self._begin, batch)
 
-    def hasten(self) -> None:
-        """Nothing waits here: every operation has its task."""
+    waiting = False
+    """Nothing waits here: every operation has its task."""
 
     def learn(self, run_us: list[int]) -> None:
         self.held -= len(run_us)

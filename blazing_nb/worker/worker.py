@@ -27,12 +27,11 @@ from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.heartbeat import Heartbeat
 from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.job import Job
-from blazing_nb.worker.lane import AsyncLane, Lane, Outbox, ThreadLane
+from blazing_nb.worker.lane import PATIENCE_S, AsyncLane, Lane, Outbox, ThreadLane
 from blazing_nb.worker.roster import Roster
 
 log = logging.getLogger(__name__)
 IDLE_S = 1.0
-HASTEN_S = 0.005
 ASYNC_SLOTS = 1000
 
 
@@ -101,10 +100,8 @@ class Worker:
         self._waiting = False
         self._outbox = Outbox(self._wake)
         executor = Executor(self.app_id, ring, CodeLoader(self.app_id, ring, self._store.code))
-        self._lanes: list[Lane] = [
-            ThreadLane(executor, self._outbox, self._threads),
-            AsyncLane(executor, self._outbox, ASYNC_SLOTS),
-        ]
+        self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
+        self._lanes: list[Lane] = [self._threads_lane, AsyncLane(executor, self._outbox, ASYNC_SLOTS)]
         self._roster = Roster(self._store)
         self._bell = Bell(self._store.dedicated())
         self._holding = Holding()
@@ -289,8 +286,7 @@ class Worker:
         if asked:
             self._due_s = time.monotonic() + wait_s
         busy = len(self._holding)
-        batch = max(1, getattr(self._lanes[0], "batch", 1) // 2)
-        self._outbox.threshold = max(1, min(batch, busy))
+        self._outbox.threshold = max(1, min(self._threads_lane.batch // 2, busy))
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         """Sleep until the bell rings, an outcome waits, or the next moment of interest."""
@@ -298,8 +294,8 @@ class Worker:
         timeout = IDLE_S
         if self._accepting and self._has_room():
             timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic()))
-        if self._holding:
-            timeout = min(timeout, HASTEN_S if self._lanes[0].held > self._lanes[0].slots else IDLE_S)
+        if self._threads_lane.waiting:
+            timeout = min(timeout, PATIENCE_S)
         self._waiting = True
         if self._outbox.finished or self._stopping.is_set() or self._lease_lost:
             self._waiting = False
@@ -315,8 +311,7 @@ class Worker:
                 self._wake_in.recv(4096)
             elif self._bell.answer():
                 self._rung = True
-        if not ready:
-            self._lanes[0].hasten()
+        self._threads_lane.hasten()
 
     # -- leaving -----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -34,6 +35,13 @@ def test_map_keeps_the_order_of_its_items_and_is_repeatable(app: Blazing, worker
 def test_a_batch_iterates_as_its_operations_finish(app: Blazing, worker: Worker) -> None:
     batch = app.step(nap).map([0.6, 0.01, 0.3])
     assert [op.result() for op in batch] == [0.01, 0.3, 0.6]
+
+
+def test_a_short_operation_does_not_wait_behind_a_long_one_of_its_batch(app: Blazing, worker: Worker) -> None:
+    """The lane has learned that operations are short, and gets one that is not."""
+    app.step(double).map(range(2000)).results(10)
+    batch = app.step(nap).map([20.0, 0.0, 0.0, 0.0])
+    assert [op.result() for op in itertools.islice(batch.as_completed(timeout=10), 3)] == [0.0] * 3
 
 
 def test_an_empty_batch_is_done(app: Blazing) -> None:
