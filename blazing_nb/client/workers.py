@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from blazing_nb.errors import UsageError, WorkersNotReady
-from blazing_nb.store.home import home
+from blazing_nb.store.home import file_name, home
 from blazing_nb.store.process import is_alive, started_at
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Workers:
     def _spawn(self, lease: float, threads: int) -> WorkerProcess:
         logs = home() / "logs"
         logs.mkdir(mode=0o700, exist_ok=True)
-        path = logs / f"{self._app.app_id}-{os.getpid()}-{time.time_ns():x}.log"
+        path = logs / f"{file_name(self._app.app_id)}-{os.getpid()}-{time.time_ns():x}.log"
         command = [sys.executable, "-m", "blazing_nb", "worker", "--app", self._app.app_id]
         command += ["--lease", str(lease), "--threads", str(threads)]
         # The url may hold a password: it travels in the environment, never in the process list.
@@ -172,7 +172,7 @@ class Workers:
 
     @property
     def _path(self) -> Path:
-        return home() / "workers" / f"{self._app.app_id}.json"
+        return home() / "workers" / f"{file_name(self._app.app_id)}.json"
 
     def _read(self) -> list[WorkerProcess]:
         try:

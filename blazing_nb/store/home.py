@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 
 def home() -> Path:
@@ -17,3 +18,8 @@ def home() -> Path:
         path = user_data_path("blazing_nb")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def file_name(app_id: str) -> str:
+    """An app's name as part of a file's name: one to one, never a path."""
+    return quote(app_id, safe="")

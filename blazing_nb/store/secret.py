@@ -11,7 +11,7 @@ from pathlib import Path
 from blazing_nb.core.name import check_name
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import SecretUnsafe
-from blazing_nb.store.home import home
+from blazing_nb.store.home import file_name, home
 
 KEY_BYTES = 32
 
@@ -31,7 +31,7 @@ def load_ring(app_id: str) -> KeyRing:
 
 def key_path(app_id: str) -> Path:
     """Where this user's keys of the app are; copy the file to other machines that run its workers."""
-    return home() / "keys" / f"{check_name(app_id, 'app_id').replace('/', '%2F')}.json"
+    return home() / "keys" / f"{file_name(check_name(app_id, 'app_id'))}.json"
 
 
 def _create(path: Path) -> None:
