@@ -16,7 +16,7 @@ import time
 from types import FrameType
 
 from blazing_nb.core.name import check_name
-from blazing_nb.errors import StoreError, StoreUnavailable, UsageError
+from blazing_nb.errors import StoreError, UsageError
 from blazing_nb.store import embedded
 from blazing_nb.store.bell import Bell
 from blazing_nb.store.reply import Claim, Turn
@@ -32,6 +32,7 @@ from blazing_nb.worker.roster import Roster
 
 log = logging.getLogger(__name__)
 IDLE_S = 1.0
+REFUSED_S = 0.5
 ASYNC_SLOTS = 1000
 
 
@@ -215,9 +216,10 @@ class Worker:
                         self._take_back()
                         self._register()
                     self._step(selector)
-                except StoreUnavailable as error:
+                except StoreError as error:
                     log.warning("%s", error)
                     self._rung = True
+                    self._stopping.wait(REFUSED_S)
         self._leave()
 
     def _step(self, selector: selectors.BaseSelector) -> None:

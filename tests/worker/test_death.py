@@ -126,6 +126,26 @@ def test_what_is_left_after_the_grace_period_is_released_at_once(
     assert app.snapshot().steps[0].released == 3
 
 
+def kill_worker(x: int) -> None:
+    import os
+
+    os._exit(x)
+
+
+def test_an_operation_that_kills_its_worker_is_lost_at_the_third_death(app: Blazing, worker_process: Any) -> None:
+    from blazing_nb.errors import OperationLost
+
+    op = app.step(kill_worker).enqueue(3)
+    for _ in range(3):
+        assert worker_process(lease=0.5).wait(30) == 3
+    keeper = worker_process(lease=0.5)
+    with pytest.raises(OperationLost, match="died under it 3 times"):
+        op.result(20)
+    assert op.status is Status.LOST
+    assert keeper.process.poll() is None
+    assert app.step(lambda: "well", name="other").enqueue().result(10) == "well"
+
+
 def test_two_workers_commit_each_operation_once(app: Blazing, worker_process: Any) -> None:
     step = app.step(lambda x: x * x, name="square")
     for _ in range(2):
