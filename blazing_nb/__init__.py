@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from blazing_nb.client.gathering import as_completed, gather, wait
     from blazing_nb.client.operation import Operation
     from blazing_nb.client.step import Step
+    from blazing_nb.core.control import Cancel, Retry
     from blazing_nb.core.snapshot import Snapshot
     from blazing_nb.core.status import Status
     from blazing_nb.errors import BlazingError, OperationTimeout
+    from blazing_nb.worker.current import current
     from blazing_nb.worker.worker import Worker
 
 __version__ = "0.1.0"
@@ -27,14 +29,17 @@ __all__ = [
     "Batch",
     "Blazing",
     "BlazingError",
+    "Cancel",
     "Operation",
     "OperationTimeout",
+    "Retry",
     "Snapshot",
     "Status",
     "Step",
     "Worker",
     "__version__",
     "as_completed",
+    "current",
     "gather",
     "wait",
 ]
@@ -43,6 +48,9 @@ _MODULES = {
     "Batch": "blazing_nb.client.batch",
     "Blazing": "blazing_nb.client.app",
     "BlazingError": "blazing_nb.errors",
+    "Cancel": "blazing_nb.core.control",
+    "Retry": "blazing_nb.core.control",
+    "current": "blazing_nb.worker.current",
     "Operation": "blazing_nb.client.operation",
     "OperationTimeout": "blazing_nb.errors",
     "Snapshot": "blazing_nb.core.snapshot",

@@ -13,11 +13,13 @@ from blazing_nb.client.listener import Listener
 from blazing_nb.client.monitor import segments_frame
 from blazing_nb.client.node import NodeWriter
 from blazing_nb.client.operation import Operation
+from blazing_nb.client.option import Kinds, policy
 from blazing_nb.client.results import Results
 from blazing_nb.client.step import Step
 from blazing_nb.client.workers import Workers
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.name import check_name
+from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import AppClosed, BatchUnknown, OperationUnknown, UnknownStep, UsageError
@@ -163,19 +165,65 @@ class Blazing:
     # -- steps and nodes ---------------------------------------------------------------------------------------------
 
     @overload
-    def step(self, function: Callable[..., Any], *, name: str | None = None) -> Step: ...
+    def step(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        retries: int = 0,
+        backoff: float | tuple[float, float] = 1.0,
+        retry_on: Kinds = (Exception,),
+        give_up_on: Kinds = (),
+        retention: float = 86_400.0,
+        timeout: float | None = None,
+    ) -> Step: ...
     @overload
-    def step(self, *, name: str | None = None) -> Callable[[Callable[..., Any]], Step]: ...
+    def step(
+        self,
+        *,
+        name: str | None = None,
+        retries: int = 0,
+        backoff: float | tuple[float, float] = 1.0,
+        retry_on: Kinds = (Exception,),
+        give_up_on: Kinds = (),
+        retention: float = 86_400.0,
+        timeout: float | None = None,
+    ) -> Callable[[Callable[..., Any]], Step]: ...
 
-    def step(self, function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
-        """Register a function as a step: `@app.step` or `@app.step(name="...")`; `def` and `async def` alike."""
+    def step(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        retries: int = 0,
+        backoff: float | tuple[float, float] = 1.0,
+        retry_on: Kinds = (Exception,),
+        give_up_on: Kinds = (),
+        retention: float = 86_400.0,
+        timeout: float | None = None,
+    ) -> Any:
+        """Register a function as a step: `@app.step` or `@app.step(retries=3)`; `def` and `async def` alike.
+
+        Args:
+            name: default: the function's.
+            retries: how many more attempts follow a failed one. Deaths of workers do not count.
+            backoff: seconds before the second attempt at most, doubling each time, with full jitter; or a pair of
+                that and its upper bound (60).
+            retry_on, give_up_on: exception classes that are (not) worth another attempt.
+            retention: seconds that outcomes are kept.
+            timeout: seconds that an attempt may take (seen as `current().deadline`; not enforced yet).
+        """
+        rules = policy(retries, backoff, retry_on, give_up_on, retention, timeout)
         if function is None:
-            return lambda decorated: self.step(decorated, name=name)
+            return lambda decorated: self._step(decorated, name, rules)
+        return self._step(function, name, rules)
+
+    def _step(self, function: Callable[..., Any], name: str | None, rules: Policy) -> Step:
         if isinstance(function, Step):
             function = function.function
         if not callable(function):
             raise UsageError(f"@app.step takes a function, not {type(function).__name__}.")
-        made = Step(self, function, name or function.__name__)
+        made = Step(self, function, name or function.__name__, rules)
         self.steps[made.name] = made
         return made
 

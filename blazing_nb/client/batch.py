@@ -119,6 +119,11 @@ class Batch:
             )
         return [self._value(i, record, return_exceptions) for i, record in enumerate(self._results.records)]
 
+    def cancel(self) -> dict[str, int]:
+        """Cancel all that is not final; how many were CANCELLED now, ASKED (they run) or FINAL already."""
+        answers = self._app.store.cancel([op for range_ in self._ranges for op in range_.ids()])
+        return {answer: answers.count(answer) for answer in sorted(set(answers))}
+
     def as_completed(self, timeout: float | None = None) -> Iterator[Operation]:
         """Operations in the order in which they finish. Raises `OperationTimeout` after `timeout` seconds."""
         try:

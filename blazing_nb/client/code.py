@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from blazing_nb.core.code import CodeRecord
+from blazing_nb.core.policy import Policy
 from blazing_nb.errors import StepNotEnqueueable
 
 
-def describe(function: Callable[..., Any], name: str) -> CodeRecord:
+def describe(function: Callable[..., Any], name: str, policy: Policy) -> CodeRecord:
     """The record of a step's function. Functions of cells, of `__main__`, nested ones and lambdas go by value.
 
     Raises:
@@ -19,12 +20,15 @@ def describe(function: Callable[..., Any], name: str) -> CodeRecord:
     """
     version = sys.version_info[:2]
     is_async = inspect.iscoroutinefunction(function)
-    if _is_importable(function):
-        ref = f"{function.__module__}:{function.__qualname__}"
-        return CodeRecord("import", name, version, is_async, ref=ref)
+    importable = _is_importable(function)
+    if importable and policy == Policy():
+        return CodeRecord("import", name, version, is_async, ref=_ref(function))
     import cloudpickle
 
     try:
+        rules = b"" if policy == Policy() else cloudpickle.dumps(policy, protocol=5)
+        if importable:
+            return CodeRecord("import", name, version, is_async, ref=_ref(function), policy=rules)
         blob = cloudpickle.dumps(function, protocol=5)
     except Exception as error:
         raise StepNotEnqueueable(
@@ -32,7 +36,11 @@ def describe(function: Callable[..., Any], name: str) -> CodeRecord:
             "open file) inside the function.",
             step=name,
         ) from error
-    return CodeRecord("source", name, version, is_async, blob=blob)
+    return CodeRecord("source", name, version, is_async, blob=blob, policy=rules)
+
+
+def _ref(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}:{function.__qualname__}"
 
 
 def _is_importable(function: Callable[..., Any]) -> bool:

@@ -33,6 +33,11 @@ class Call(msgspec.Struct, frozen=True):
     batch: str = ""
     offset: int = 0
     prio: str = "n"
+    delay_ms: int = 0
+    at_ms: int = 0
+    expires_ms: int = 0
+    expires_at_ms: int = 0
+    options: bytes = b""
 
 
 class _Pending(msgspec.Struct):
@@ -119,20 +124,26 @@ class NodeWriter:
             payloads=self._sealed(call, range_),
             batch=call.batch,
             offset=call.offset,
+            delay_ms=call.delay_ms,
+            at_ms=call.at_ms,
+            expires_ms=call.expires_ms,
+            expires_at_ms=call.expires_at_ms,
         )
         self._listener.track(range_, results, slot)
         self._next = last + 1
         return _Pending(call, results, slot, range_, chunk)
 
     def _sealed(self, call: Call, range_: Range) -> list[bytes]:
-        code, ring, head = call.code, self._ring, b"\0" + call.code
+        code, ring = call.code, self._ring
+        head = seal_call((PLAIN, b""), code, ring, b"", call.options)
         payloads = []
         for counter, prepared in enumerate(call.prepared, range_.first):
             if prepared[0] == PLAIN:
                 payloads.append(head + prepared[1])
             else:
                 origin = f"{call.step}:{call.prio}:{self.name}:{self.incarnation}-{counter}"
-                payloads.append(seal_call(prepared, code, ring, context(self._app, call.step, code, origin)))
+                ctx = context(self._app, call.step, code, origin)
+                payloads.append(seal_call(prepared, code, ring, ctx, call.options))
         return payloads
 
     def _move(self, pending: _Pending) -> _Pending:

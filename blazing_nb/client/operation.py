@@ -92,6 +92,24 @@ class Operation:
         row = self._ask()
         return decode_outcome(row.record).attempt if row.record else max(0, row.claims - row.deaths - row.releases)
 
+    def cancel(self) -> Status:
+        """Ask that it does not run, or stops. Whichever comes first wins, a commit or this; the answer says which.
+
+        Returns:
+            CANCELLED: ended now. RUNNING: its worker was asked; a coroutine is cancelled at its next await, a plain
+            function sees `current().cancelled`. Another final status: too late.
+        """
+        answer = self._app.store.cancel([self.op])[0]
+        if answer == "ABSENT":
+            raise OperationUnknown(f"{self.op.text} is not in the store: never stored, or its retention has passed.")
+        return {"CANCELLED": Status.CANCELLED, "ASKED": Status.RUNNING}.get(answer) or self.status
+
+    def failures(self) -> list[tuple[int, float, str]]:
+        """Attempts that failed and were repeated: (claim number, moment in seconds since 1970, error)."""
+        story = self._app.store.story(self.op)
+        rows = [(int(field[6:]), text.partition(";")) for field, text in story.items() if field.startswith("error:")]
+        return sorted((claim, int(ms) / 1000, error) for claim, (ms, _, error) in rows)
+
     def _outcome(self) -> Outcome | None:
         record = self._results.records[self._slot]
         return None if record is None else decode_outcome(record)

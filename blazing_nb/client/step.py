@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +16,20 @@ from blazing_nb.client.batch import Batch
 from blazing_nb.client.code import describe
 from blazing_nb.client.node import Call
 from blazing_nb.client.operation import Operation
+from blazing_nb.client.option import Options, call_options
 from blazing_nb.client.results import Results
 from blazing_nb.core.code import seal_code
-from blazing_nb.core.codec import Prepared, prepare_call
+from blazing_nb.core.codec import Prepared, prepare_call, seal_call
 from blazing_nb.core.name import check_name
-from blazing_nb.errors import BatchExists, BlazingError, InvalidArguments, PayloadTooLarge
+from blazing_nb.core.policy import Policy
+from blazing_nb.core.signature import context
+from blazing_nb.errors import BatchExists, BlazingError, InvalidArguments, PayloadTooLarge, UsageError
+from blazing_nb.store.store import Chunk
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
 
+DEFAULT = Policy()
 FIRST_CHUNK = 64
 CHUNK = 1000
 
@@ -38,12 +45,14 @@ class Step:
         9
     """
 
-    def __init__(self, app: Blazing, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, app: Blazing, function: Callable[..., Any], name: str, policy: Policy = DEFAULT) -> None:
         self.app = app
         self.function = function
         self.name = check_name(name, "step name")
         self._signature = inspect.signature(function)
         self._plain_arity = _arity(self._signature)
+        self.policy = policy
+        self._options = Options()
         self._code: tuple[int, bytes] | None = None
         functools.update_wrapper(self, function)
 
@@ -67,10 +76,59 @@ class Step:
             StoreUnavailable: the store did not answer within its deadline.
         """
         prepared = self._prepare(args, kwargs)
+        if self._options.key:
+            return self._enqueue_once(prepared)
         writer = self.app.writer()
         results = Results(1)
-        range_ = writer.send(Call(self.name, self.code(), [prepared]), results, 0)
+        range_ = writer.send(self._call([prepared]), results, 0)
         return Operation(self.app, next(range_.ids()), results, 0)
+
+    def options(
+        self,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        expires: float | datetime | None = None,
+        priority: str = "normal",
+        key: str | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        retention: float | None = None,
+    ) -> Step:
+        """The same step, whose next calls differ: `step.options(delay=5).enqueue(x)`; for `map` too.
+
+        Args:
+            delay: seconds until it may start.
+            at: an aware moment until which it may not start.
+            expires: seconds from now, or an aware moment: not begun by then, it ends as EXPIRED without running.
+            priority: "high", "normal" or "low"; the low get a turn too. A delayed operation has none.
+            key: an idempotency key: the same key in this step gives the same operation, from any node. `enqueue` only.
+            retries: instead of the step's own.
+            timeout: seconds that an attempt may take (seen as `current().deadline`; not enforced yet).
+            retention: seconds that the outcome is kept.
+
+        Raises:
+            UsageError: values that do not fit, or not together. Nothing was sent.
+        """
+        made = copy.copy(self)
+        made._options = Options.make(
+            delay=delay,
+            at=at,
+            expires=expires,
+            priority=priority,
+            key=key,
+            call=call_options(retries, timeout, retention),
+        )
+        return made
+
+    def pause(self) -> bool:
+        """Let nobody claim this step; what is claimed goes on. True where that changed something."""
+        self.code()
+        return self.app.store.pause(self.name, True)
+
+    def resume(self) -> bool:
+        """Undo `pause`."""
+        return self.app.store.pause(self.name, False)
 
     def map(
         self, items: Iterable[Any], *, name: str | None = None, resume: bool = False, node_id: str | None = None
@@ -104,7 +162,7 @@ class Step:
         """The hash of the step's code; recorded in the store where this process has not yet done so."""
         session = self.app.session
         if self._code is None or self._code[0] != session:
-            record = describe(self.function, self.name)
+            record = describe(self.function, self.name, self.policy)
             digest, sealed = seal_code(record, self.app.app_id, self.name, self.app.ring)
             options = msgspec.msgpack.encode({"lane": "async" if record.is_async else "thread", "code": digest})
             self.app.store.define(self.name, digest, sealed, options)
@@ -114,7 +172,9 @@ class Step:
     def _map(self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None) -> Batch:
         writer = self.app.writer(node_id)
         batch = self._begin(name, resume)
-        code, source, size = self.code(), iter(calls), FIRST_CHUNK
+        if self._options.key:
+            raise UsageError("An idempotency key names one operation: use enqueue, not map.")
+        source, size = iter(calls), FIRST_CHUNK
         for _ in islice(source, len(batch)):
             pass
         while True:
@@ -126,7 +186,7 @@ class Step:
                 raise
             if not prepared:
                 return batch
-            call = Call(self.name, code, prepared, name or "", len(batch) if name else 0)
+            call = self._call(prepared, name or "", len(batch) if name else 0)
             batch.extend(writer, call)
             size = min(CHUNK, size * 4)
 
@@ -141,6 +201,43 @@ class Step:
                 name=name,
             )
         return Batch(self.app, ranges, name=name)
+
+    def _call(self, prepared: Sequence[Prepared], batch: str = "", offset: int = 0) -> Call:
+        options = self._options
+        return Call(
+            step=self.name,
+            code=self.code(),
+            prepared=prepared,
+            batch=batch,
+            offset=offset,
+            prio=options.prio,
+            delay_ms=options.delay_ms,
+            at_ms=options.at_ms,
+            expires_ms=options.expires_ms,
+            expires_at_ms=options.expires_at_ms,
+            options=options.call,
+        )
+
+    def _enqueue_once(self, prepared: Prepared) -> Operation:
+        """The store gives the id; the arguments are signed under the key, which is known before."""
+        options, code = self._options, self.code()
+        ctx = context(self.app.app_id, self.name, code, f"{self.name}|{options.key}")
+        chunk = Chunk(
+            step=self.name,
+            prio=options.prio,
+            node="",
+            incarnation=0,
+            first=0,
+            payloads=[seal_call(prepared, code, self.app.ring, ctx, options.call)],
+            delay_ms=options.delay_ms,
+            at_ms=options.at_ms,
+            expires_ms=options.expires_ms,
+            expires_at_ms=options.expires_at_ms,
+            key=options.key,
+        )
+        found = self.app.attach(self.app.store.enqueue(chunk))
+        assert isinstance(found, Operation)  # noqa: S101 - an id was given
+        return found
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
         if kwargs or len(args) != self._plain_arity:

@@ -12,7 +12,10 @@ from blazing_nb.errors import CodeRefused, PayloadInvalid
 
 
 class CodeRecord(msgspec.Struct, frozen=True):
-    """`kind` is "import" (`ref` is module:qualname) or "source" (`blob` is a cloudpickle, by value)."""
+    """`kind` is "import" (`ref` is module:qualname) or "source" (`blob` is a cloudpickle, by value).
+
+    `policy` is a pickled `Policy`, empty for the default.
+    """
 
     kind: str
     name: str
@@ -20,6 +23,7 @@ class CodeRecord(msgspec.Struct, frozen=True):
     is_async: bool
     ref: str = ""
     blob: bytes = b""
+    policy: bytes = b""
 
 
 def seal_code(record: CodeRecord, app: str, step: str, ring: KeyRing) -> tuple[bytes, bytes]:

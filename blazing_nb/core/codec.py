@@ -1,7 +1,8 @@
 """Values to bytes and back. Plain data travels as msgpack; anything else as a signed pickle, verified before use.
 
 Payload: `\\0` + msgpack, or `\\1` + key id's length (1 byte) + key id + mac (32 bytes) + pickle; the mac covers the
-context and the pickle. Envelope of a call: the same, with the 12 bytes of the code's hash after the first byte.
+context and the pickle. Envelope of a call: the same, with the 12 bytes of the code's hash after the first byte; where
+the first byte has the bit `\\2`, then the length (2 bytes) of the call's options, and they.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from blazing_nb.core.signature import MAC_SIZE, KeyRing
 from blazing_nb.errors import PayloadInvalid, RemoteError, RemoteTraceback, TrustError, ValueNotSerializable
 
-PLAIN, SIGNED = 0, 1
+PLAIN, SIGNED, OPTIONS = 0, 1, 2
 RESULT = b"result"
 """Stands for the code in the context of a result: a reader no longer knows which code made it."""
 HASH_SIZE = 12
@@ -74,10 +75,13 @@ def unseal(payload: bytes, ring: KeyRing, ctx: bytes) -> Any:
     return _open(payload[:1], payload[1:], ring, ctx)
 
 
-def seal_call(prepared: Prepared, code: bytes, ring: KeyRing, ctx: bytes) -> bytes:
-    """The envelope of a call."""
+def seal_call(prepared: Prepared, code: bytes, ring: KeyRing, ctx: bytes, options: bytes = b"") -> bytes:
+    """The envelope of a call; the signature of a pickle covers the options too."""
     kind, data = prepared
-    return b"\0" + code + data if kind == PLAIN else b"\1" + code + _signed(data, ring, ctx)
+    head = bytes((kind | (OPTIONS if options else 0),)) + code
+    if options:
+        head += len(options).to_bytes(2, "big") + options
+    return head + (data if kind == PLAIN else _signed(data, ring, ctx + options))
 
 
 def code_of(envelope: bytes) -> bytes:
@@ -89,10 +93,26 @@ def code_of(envelope: bytes) -> bytes:
 
 def unseal_call(envelope: bytes, ring: KeyRing, ctx: bytes) -> tuple[list[Any], dict[str, Any]]:
     """(args, kwargs). Raises like `unseal`."""
-    value = _open(envelope[:1], envelope[HASH_SIZE + 1 :], ring, ctx)
+    at = HASH_SIZE + 1
+    if envelope and envelope[0] & OPTIONS:
+        options = options_of(envelope)
+        at += 2 + len(options)
+        ctx += options
+    value = _open(bytes((envelope[0] & SIGNED,)) if envelope else b"", envelope[at:], ring, ctx)
     if type(value) is not list or [type(part) for part in value] != [list, dict]:
         raise PayloadInvalid("the arguments are not [list, dict]")
     return value[0], value[1]
+
+
+def options_of(envelope: bytes) -> bytes:
+    """The call's own options as they travel; empty where it has none."""
+    if not envelope or not envelope[0] & OPTIONS:
+        return b""
+    at = HASH_SIZE + 1
+    size = int.from_bytes(envelope[at : at + 2], "big")
+    if len(envelope) < at + 2 + size:
+        raise PayloadInvalid("the options are cut off")
+    return envelope[at + 2 : at + 2 + size]
 
 
 def encode_failure(exc: BaseException, ring: KeyRing, ctx: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 HEARTBEATS_PER_LEASE = 3
 DEATHS = 3
 
@@ -15,3 +17,27 @@ def next_batch(size: int, took_ms: float, target_ms: float = 5.0, low: int = 1, 
     """Double while a batch takes less than the target, halve otherwise; bounded by [low, high]."""
     wanted = size * 2 if took_ms < target_ms else size // 2
     return max(low, min(high, wanted))
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What a step does when it fails, and how long its outcomes are kept. Travels with the step's code, signed."""
+
+    retries: int = 0
+    base_ms: int = 1000
+    cap_ms: int = 60_000
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+    retention_ms: int = 86_400_000
+    timeout_ms: int = 0
+
+    def wants_retry(self, error: BaseException, attempt: int, retries: int) -> bool:
+        """Whether attempt number `attempt`, which ended with `error`, is followed by another."""
+        return attempt <= retries and isinstance(error, self.retry_on) and not isinstance(error, self.give_up_on)
+
+
+class CallOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one call decides differently from its step; travels in its envelope. None: as the step says."""
+
+    retries: int | None = None
+    timeout_ms: int | None = None
+    retention_ms: int | None = None

@@ -25,6 +25,9 @@ class Step(msgspec.Struct, frozen=True):
     claimed: int = 0
     succeeded: int = 0
     failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    retried: int = 0
     lost: int = 0
     fenced: int = 0
     rescued: int = 0
@@ -35,7 +38,7 @@ class Step(msgspec.Struct, frozen=True):
 
     @property
     def finished(self) -> int:
-        return self.succeeded + self.failed + self.lost
+        return self.succeeded + self.failed + self.cancelled + self.expired + self.lost
 
 
 class Worker(msgspec.Struct, frozen=True):

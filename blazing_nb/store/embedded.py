@@ -1,35 +1,32 @@
 """The local server: one per state directory, found or started, private to the user, outliving the kernel.
 
-A file lock makes starting single; the record (pid with its start time, socket) lets the next kernel find it. A reaper
-process stops it after it has had no client for a while.
+A lock makes starting single; the record (pid with start time, socket) lets the next kernel find it. The server inherits
+a locked file, the guard, so that no second one starts on its data. A reaper stops it after a while without clients.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from blazing_nb.errors import ServerFailed, StoreError
+from blazing_nb.errors import ServerFailed, StoreError, UsageError
 from blazing_nb.store.candidate import Binary, find_binary
 from blazing_nb.store.connection import Connection
-from blazing_nb.store.home import home
+from blazing_nb.store.home import home, socket_path
 from blazing_nb.store.process import is_alive, started_at
 
 START_S = 15.0
-SOCKET_LIMIT = 103
+STOP_S = 10.0
 FREE_BYTES = 16 << 20
 IDLE_S = 8 * 3600.0
 TURN_S = 0.02
@@ -62,50 +59,43 @@ def ensure(*, idle_s: float | None = None) -> Server:
     Raises:
         ServerNotFound: no usable binary. ServerFailed: it did not start; the message has its last log lines.
     """
+    idle_s = _idle_s() if idle_s is None else idle_s
     with _lock():
-        return find() or _start(float(os.environ.get("BLAZING_SERVER_IDLE_S", IDLE_S)) if idle_s is None else idle_s)
+        server = find()
+        if server is None:
+            return _start(idle_s)
+    _wait_ready(server)
+    return server
 
 
 def find() -> Server | None:
     """The running server of this state directory, or None. A record of a dead one is no server."""
-    try:
-        server = msgspec.json.decode(_record().read_bytes(), type=Server)
-    except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
-        return None
-    if not is_alive(server.pid, server.started) or not Path(server.socket).exists():
-        return None
-    return server
+    server = _recorded()
+    return server if server is not None and Path(server.socket).exists() else None
 
 
 def stop(timeout: float = 10.0) -> bool:
     """Save and stop the server; False where none ran. Killed after `timeout` seconds."""
     with _lock():
-        server = find()
+        server = _recorded()
         if server is None:
             return False
-        connection = Connection(server.url, deadline_s=0.0)
-        # The server closes the connection instead of answering.
-        with contextlib.suppress(StoreError):
-            connection.call("SHUTDOWN")
-        connection.close()
-        if not _wait_gone(server, timeout) and is_alive(server.pid, server.started):
-            os.kill(server.pid, signal.SIGKILL)
-            _wait_gone(server, timeout)
-        _record().unlink(missing_ok=True)
+        _end(server, timeout)
         return True
 
 
-def reap(pid: int, started: str, url: str, idle_s: float) -> None:
+def reap(server: Server, idle_s: float) -> None:
     """Stop the server once it had no client but this one for `idle_s` seconds; end when it is gone."""
-    connection = Connection(url, deadline_s=1.0)
+    connection = Connection(server.url, deadline_s=1.0)
     busy_at = time.monotonic()
-    while is_alive(pid, started):
+    while is_alive(server.pid, server.started):
         if _has_clients(connection):
             busy_at = time.monotonic()
         elif time.monotonic() - busy_at >= idle_s:
-            connection.close()
-            stop()
-            return
+            with _lock():  # a kernel that is just finding the server holds it
+                if _recorded() == server and not _has_clients(connection):
+                    _end(server, STOP_S)
+                    return
         time.sleep(min(0.5, max(0.05, idle_s / 10)))
 
 
@@ -123,6 +113,23 @@ def _record() -> Path:
     return home() / "server.json"
 
 
+def _recorded() -> Server | None:
+    """The recorded server where it lives, with or without its socket."""
+    try:
+        server = msgspec.json.decode(_record().read_bytes(), type=Server)
+    except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return server if is_alive(server.pid, server.started) else None
+
+
+def _idle_s() -> float:
+    named = os.environ.get("BLAZING_SERVER_IDLE_S", str(IDLE_S))
+    try:
+        return float(named)
+    except ValueError:
+        raise UsageError(f"BLAZING_SERVER_IDLE_S={named} is not a number of seconds (0: never stop).") from None
+
+
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
     # The kernel drops the lock with its process: it cannot go stale.
@@ -131,8 +138,24 @@ def _lock() -> Iterator[None]:
         yield
 
 
+def _end(server: Server, timeout: float) -> None:
+    connection = Connection(server.url, deadline_s=0.0)
+    # The server closes the connection instead of answering.
+    with contextlib.suppress(StoreError):
+        connection.call("SHUTDOWN")
+    connection.close()
+    if not Path(server.socket).exists() and is_alive(server.pid, server.started):
+        os.kill(server.pid, signal.SIGTERM)  # its socket is lost; this saves as SHUTDOWN does
+    if not _wait_gone(server, timeout) and is_alive(server.pid, server.started):
+        os.kill(server.pid, signal.SIGKILL)
+        _wait_gone(server, timeout)
+    _record().unlink(missing_ok=True)
+
+
 def _start(idle_s: float) -> Server:
     binary = find_binary()
+    if (lost := _recorded()) is not None:
+        _end(lost, STOP_S)  # it runs, but its socket was removed: nobody can reach it
     data = home() / "server"
     data.mkdir(mode=0o700, exist_ok=True)
     free = shutil.disk_usage(data).free
@@ -142,52 +165,58 @@ def _start(idle_s: float) -> Server:
             "or set BLAZING_HOME to a directory on another disk.",
             free=free,
         )
-    socket = _socket()
+    with _guard(data) as guard:
+        server, process = _launch(binary, data, socket_path(), guard)
+    try:
+        if idle_s > 0:
+            _start_reaper(server, idle_s)
+        return _wait_ready(server, process)
+    finally:
+        if process.poll() is None:
+            # It is meant to outlive this process: no ResourceWarning, no waiting at exit.
+            process.returncode = 0
+
+
+def _launch(binary: Binary, data: Path, socket: str, guard: int) -> tuple[Server, subprocess.Popen[bytes]]:
+    """Started and recorded at once: where the wait for it is interrupted, the next call finds it."""
     Path(socket).unlink(missing_ok=True)
     log = data / "server.log"
     log.write_bytes(b"")
-    process = subprocess.Popen(
-        [str(binary), str(_configure(data, socket, log))],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd=data,
-    )
-    server = _wait_ready(process, binary, socket, data, log)
+    with open(log, "ab") as output:  # what is wrong with the configuration is said there, before the log is open
+        process = subprocess.Popen(
+            [str(binary), str(_configure(data, socket, log))],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=data,
+            pass_fds=(guard,),
+        )
+    server = Server(socket, process.pid, started_at(process.pid) or "", binary.brand, binary.version, str(data))
     draft = _record().with_suffix(".tmp")
     draft.write_bytes(msgspec.json.encode(server))
     draft.replace(_record())
-    if idle_s > 0:
-        _start_reaper(server, idle_s)
-    return server
+    return server, process
 
 
-def _socket() -> str:
-    """A short path in a directory that only this user can enter."""
-    named = os.environ.get("BLAZING_SOCKET_DIR")
-    tag = hashlib.sha256(str(home()).encode()).hexdigest()[:8]
-    folder = Path(named) if named else _runtime() / f"bz-{os.getuid()}-{tag}"
-    path = str(folder / "s.sock")
-    if len(path.encode()) > SOCKET_LIMIT:
-        raise ServerFailed(
-            f"The socket's path {path} has {len(path.encode())} bytes; the system allows {SOCKET_LIMIT}. "
-            "Set BLAZING_SOCKET_DIR to a short private directory.",
-            path=path,
-        )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077 or not stat.S_ISDIR(found.st_mode):
-        raise ServerFailed(
-            f"{folder} is not a directory that only you can enter (mode 0700). Remove it, or set BLAZING_SOCKET_DIR.",
-            path=str(folder),
-        )
-    return path
-
-
-def _runtime() -> Path:
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime) if runtime and Path(runtime).is_dir() else Path(tempfile.gettempdir())
+@contextlib.contextmanager
+def _guard(data: Path) -> Iterator[int]:
+    """The locked guard; who inherits it holds it on. A killed server's rewriting child lets go within moments."""
+    end = time.monotonic() + STOP_S
+    with open(os.open(data / "guard", os.O_CREAT | os.O_RDWR, 0o600), "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise ServerFailed(
+                        f"A server that is not recorded here runs on {data} (of another container or machine?). "
+                        "Stop that one, or set BLAZING_HOME to another directory.",
+                        path=str(data),
+                    ) from None
+            time.sleep(TURN_S)
+        yield file.fileno()
 
 
 def _configure(data: Path, socket: str, log: Path) -> Path:
@@ -212,22 +241,20 @@ def _configure(data: Path, socket: str, log: Path) -> Path:
     return path
 
 
-def _wait_ready(process: subprocess.Popen[bytes], binary: Binary, socket: str, data: Path, log: Path) -> Server:
+def _wait_ready(server: Server, process: subprocess.Popen[bytes] | None = None) -> Server:
+    """Return when it answers. One that still loads its data is left to it: killed, it would never come up."""
     end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        if Path(socket).exists() and _answers(socket):
-            started = started_at(process.pid) or ""
-            # It is meant to outlive this process: no ResourceWarning, no waiting at exit.
-            process.returncode = 0
-            return Server(socket, process.pid, started, binary.brand, binary.version, str(data))
+    while is_alive(server.pid, server.started) and time.monotonic() < end:
+        if Path(server.socket).exists() and _answers(server.socket):
+            return server
         time.sleep(TURN_S)
-    code = process.poll()
-    if code is None:
-        process.kill()
-        process.wait()
-    state = f"ended with code {code}" if code is not None else f"did not answer within {START_S:g} s"
+    code, state = None, f"does not answer after {START_S:g} s; if it is loading its data, call again"
+    if not is_alive(server.pid, server.started):
+        code = process.wait() if process is not None else None
+        state = f"ended with code {code}"
+    log = Path(server.directory) / "server.log"
     tail = " / ".join(log.read_text(errors="replace").splitlines()[-6:])
-    raise ServerFailed(f"{binary.path} {state}. Its log {log} ends with: {tail or 'nothing'}", code=code)
+    raise ServerFailed(f"The server {state}. Its log {log} ends with: {tail or 'nothing'}", code=code)
 
 
 def _answers(socket: str) -> bool:
@@ -252,16 +279,20 @@ def _wait_gone(server: Server, timeout: float) -> bool:
 
 
 def _start_reaper(server: Server, idle_s: float) -> None:
-    arguments = [str(server.pid), server.started, server.url, str(idle_s)]
-    reaper = subprocess.Popen(
-        [sys.executable, "-m", "blazing_nb.store.embedded", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    record = msgspec.json.encode(server).decode()
+    # -P and cwd: modules of the notebook's folder must not shadow the standard library's.
+    with open(Path(server.directory) / "reaper.log", "wb") as log:
+        reaper = subprocess.Popen(
+            [sys.executable, "-P", "-m", "blazing_nb.store.embedded", "reap", record, str(idle_s)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "BLAZING_HOME": str(home())},
+        )
     reaper.returncode = 0
 
 
 if __name__ == "__main__":
-    reap(int(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    reap(msgspec.json.decode(sys.argv[2], type=Server), float(sys.argv[3]))

@@ -33,6 +33,7 @@ class Turn(msgspec.Struct, frozen=True):
     lease_lost: bool
     due_ms: int
     claims: list[Claim]
+    cancels: list[str]
 
 
 class StatusRow(msgspec.Struct, frozen=True):
@@ -52,9 +53,16 @@ def parse_claims(rows: list[Any]) -> list[Claim]:
 
 
 def parse_turn(reply: list[Any]) -> Turn:
-    now_ms, version, accepted, lost, lease_lost, due_ms, claims = reply
+    now_ms, version, accepted, lost, lease_lost, due_ms, claims, cancels = reply
     return Turn(
-        now_ms, version, accepted, [item.decode() for item in lost], bool(lease_lost), due_ms, parse_claims(claims)
+        now_ms=now_ms,
+        version=version,
+        accepted=accepted,
+        lost=[item.decode() for item in lost],
+        lease_lost=bool(lease_lost),
+        due_ms=due_ms,
+        claims=parse_claims(claims),
+        cancels=[item.decode() for item in cancels],
     )
 
 
@@ -97,7 +105,7 @@ def _step(name: str, stats: dict[str, str]) -> Step:
     def histogram(letter: str) -> dict[int, int]:
         return {int(f[1:]): int(n) for f, n in stats.items() if f[0] == letter and f[1:].isdigit()}
 
-    counters = ("enqueued", "claimed", "succeeded", "failed", "lost", "fenced", "rescued", "released")
+    counters = [field for field in Step.__struct_fields__ if field not in {"step", "wait", "run", "total"}]
     return Step(
         step=name,
         **{field: count(field) for field in counters},

@@ -38,6 +38,11 @@ class Chunk(msgspec.Struct, frozen=True):
     cap: int = 0
     batch: str = ""
     offset: int = 0
+    delay_ms: int = 0
+    at_ms: int = 0
+    expires_ms: int = 0
+    expires_at_ms: int = 0
+    key: str = ""
 
 
 class Group(msgspec.Struct, array_like=True):
@@ -156,6 +161,8 @@ class Store:
     def enqueue(self, chunk: Chunk, *, now_ms: int | None = None) -> str:
         """Append a chunk: `added`, `known` (stored before) or `fenced` (never stored; a newer incarnation wrote).
 
+        With a key: the id of the one operation that has it, now or from an earlier call.
+
         Raises:
             SegmentFull: over the cap; nothing was stored.
             BatchExists: the named batch does not end at `offset`; nothing was stored.
@@ -177,6 +184,25 @@ class Store:
             request = _pack([[op.segment, str(op.incarnation), op.counter] for op in part])
             rows += parse_status(script.load("status").run(self.connection(), self.keys.meta, request))
         return rows
+
+    def cancel(self, operations: Sequence[OperationId], *, now_ms: int | None = None) -> list[str]:
+        """For each: CANCELLED (ended now), ASKED (its worker was asked to stop), FINAL (too late) or ABSENT."""
+        answers: list[str] = []
+        for start in range(0, len(operations), STATUS_LIMIT):
+            part = operations[start : start + STATUS_LIMIT]
+            request = [[op.segment, str(op.incarnation), op.counter] for op in part]
+            answers += [answer.decode() for answer in self._run("cancel", request, now_ms=now_ms)]
+        return answers
+
+    def pause(self, step: str, paused: bool) -> bool:
+        """Pause or resume the claiming of a step; True where that changed something."""
+        return bool(self._run("pause", {"step": step, "paused": int(paused)}))
+
+    def story(self, op: OperationId) -> dict[str, str]:
+        """What befell an operation before it was final: deaths, releases, `error:<claim>` -> `<ms>;<text>`."""
+        flat = self.connection().call("HGETALL", f"{self.keys.prefix}live:{op.text}")
+        text = [item.decode(errors="replace") for item in flat]
+        return dict(zip(text[::2], text[1::2], strict=True))
 
     def batch(self, name: str) -> list[Range]:
         """The recorded ranges of a named batch, in order; empty where there is none."""

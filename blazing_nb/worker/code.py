@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from blazing_nb.core.code import CodeRecord, unseal_code
+from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import CodeRefused
 
@@ -20,6 +21,7 @@ class Code(msgspec.Struct, frozen=True):
 
     function: Callable[..., Any]
     is_async: bool
+    policy: Policy
 
 
 class CodeNotHere(Exception):
@@ -53,7 +55,8 @@ class CodeLoader:
             raise CodeNotHere(f"the code {digest.hex()} of step {step!r} is not in the store")
         record = unseal_code(sealed, digest, self._app, step, self._ring)
         function = _import(record.ref) if record.kind == "import" else _unpickle(record)
-        return Code(function, record.is_async)
+        policy = pickle.loads(record.policy) if record.policy else Policy()  # noqa: S301 - the signature was verified
+        return Code(function, record.is_async, policy)
 
 
 def _import(ref: str) -> Callable[..., Any]:

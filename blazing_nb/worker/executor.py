@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+import random
 from time import perf_counter_ns
 from typing import Any
 
-from blazing_nb.core.codec import PLAIN, RESULT, code_of, encode_failure, prepare, seal, unseal_call
+import msgspec
+
+from blazing_nb.core.codec import (
+    OPTIONS,
+    PLAIN,
+    RESULT,
+    SIGNED,
+    code_of,
+    encode_failure,
+    options_of,
+    prepare,
+    seal,
+    unseal_call,
+)
+from blazing_nb.core.control import Cancel, Retry
 from blazing_nb.core.outcome import encode_body
+from blazing_nb.core.policy import CallOptions, Policy, backoff_ms
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import CodeRefused, ResultUnavailable, TrustError, ValueNotSerializable
-from blazing_nb.worker.code import CodeLoader, CodeNotHere
+from blazing_nb.worker.code import Code, CodeLoader, CodeNotHere
+from blazing_nb.worker.current import Running, running
 from blazing_nb.worker.job import Finished, Job
 
 log = logging.getLogger(__name__)
 RESULT_LIMIT = 1 << 20
+STORY_LIMIT = 500
 RELEASES_BEFORE_FAILURE = 5
+_NO_OPTIONS = CallOptions()
+_options = msgspec.msgpack.Decoder(CallOptions).decode
 
-Call = tuple[Callable[..., Any], list[Any], dict[str, Any]]
+
+class Execution:
+    """One attempt: what was loaded for it and what it may ask about itself."""
+
+    __slots__ = ("code", "ended", "job", "options", "running", "started")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.code: Code | None = None
+        self.options = _NO_OPTIONS
+        self.running: Running | None = None
+        self.started = perf_counter_ns()
+        self.ended = 0
+
+    @property
+    def policy(self) -> Policy:
+        return self.code.policy if self.code else Policy()
+
+    @property
+    def retries(self) -> int:
+        return self.policy.retries if self.options.retries is None else self.options.retries
+
+    @property
+    def retention_ms(self) -> int:
+        return self.options.retention_ms or self.policy.retention_ms
 
 
 class Executor:
@@ -28,81 +72,140 @@ class Executor:
         self._app = app
         self._ring = ring
         self._loader = loader
+        self.active: dict[str, Running] = {}
+        """Operations that run now, by id: a request to cancel finds them here."""
+        self._asked: set[str] = set()
 
     def run(self, job: Job) -> Finished:
         """Execute a plain function's operation."""
-        started = perf_counter_ns()
+        execution = Execution(job)
         try:
-            function, args, kwargs = self._open(job)
-            value = function(*args, **kwargs)
+            args, kwargs = self._open(execution)
+            assert execution.code is not None  # noqa: S101 - _open has set it
+            value = execution.code.function(*args, **kwargs)
         except BaseException as error:
-            return self._failed(job, error, started)
-        return self._succeeded(job, value, started)
+            return self._failed(execution, error)
+        return self._returned(execution, value)
 
     async def run_async(self, job: Job) -> Finished:
         """Execute a coroutine function's operation."""
-        started = perf_counter_ns()
+        execution = Execution(job)
         try:
-            function, args, kwargs = self._open(job)
-            value = await function(*args, **kwargs)
+            args, kwargs = self._open(execution)
+            assert execution.code is not None  # noqa: S101 - _open has set it
+            value = await execution.code.function(*args, **kwargs)
         except BaseException as error:
-            return self._failed(job, error, started)
-        return self._succeeded(job, value, started)
+            return self._failed(execution, error)
+        return self._returned(execution, value)
 
-    def is_async(self, job: Job) -> bool:
-        """Whether the job's own code is a coroutine function; False where it cannot be loaded."""
-        try:
-            return self._loader.load(_step(job), code_of(job.entry[1][1])).is_async
-        except Exception:
-            log.debug("code of %s", job.claim.segment, exc_info=True)
-            return False
+    def cancel(self, operation: str) -> None:
+        """Somebody asked to cancel it. It is told where it runs; where it has not begun, it will not."""
+        # In this order, and the other way round in _open: one of the two sees the other.
+        self._asked.add(operation)
+        found = self.active.get(operation)
+        if found is not None:
+            found.cancel()
 
-    def _open(self, job: Job) -> Call:
-        envelope = job.entry[1][1]
+    def _open(self, execution: Execution) -> tuple[list[Any], dict[str, Any]]:
+        job = execution.job
+        fields = job.entry[1]
+        envelope = fields[1]
         digest = code_of(envelope)
-        code = self._loader.load(_step(job), digest)
-        ctx = b"" if envelope[0] == PLAIN else self._context(job, digest)
-        args, kwargs = unseal_call(envelope, self._ring, ctx)
-        return code.function, args, kwargs
+        execution.code = self._loader.load(_step(job), digest)
+        if envelope[0] & OPTIONS:
+            execution.options = _options(options_of(envelope))
+        operation = f"{job.claim.segment}:{job.entry[0].decode()}"
+        policy = execution.policy
+        timeout_ms = policy.timeout_ms if execution.options.timeout_ms is None else execution.options.timeout_ms
+        token = f"{job.claim.claims:08d}-{job.worker}"
+        deadline = timeout_ms / 1000 if timeout_ms else None
+        execution.running = Running(self._app, operation, job.claim.claims - job.claim.spent, token, deadline)
+        running.set(execution.running)
+        self.active[operation] = execution.running
+        if self._asked and operation in self._asked:
+            execution.running.cancel()
+            raise Cancel("cancelled before it began")
+        ctx = context(self._app, _step(job), digest, _origin(job, operation)) if envelope[0] & SIGNED else b""
+        arguments = unseal_call(envelope, self._ring, ctx)
+        execution.started = perf_counter_ns()
+        return arguments
 
-    def _context(self, job: Job, code: bytes) -> bytes:
-        return context(self._app, _step(job), code, f"{job.claim.segment}:{job.entry[0].decode()}")
-
-    def _succeeded(self, job: Job, value: object, started: int) -> Finished:
-        ended = perf_counter_ns()
+    def _returned(self, execution: Execution, value: object) -> Finished:
+        execution.ended = perf_counter_ns()
+        if type(value) is Retry:
+            return self._failed(execution, value)
         try:
             prepared = prepare(value, "the result")
-            if prepared[0] == PLAIN:
-                payload = seal(prepared, self._ring, b"")
-            else:
-                payload = seal(prepared, self._ring, self._context(job, RESULT))
+            ctx = b"" if prepared[0] == PLAIN else self._result_context(execution.job)
+            payload = seal(prepared, self._ring, ctx)
         except ValueNotSerializable as error:
-            return self._failed(job, ResultUnavailable(f"The step returned, but {error}"), started)
+            return self._failed(execution, ResultUnavailable(f"The step returned, but {error}"))
         if len(payload) > RESULT_LIMIT:
             text = f"The result has {len(payload)} bytes; the limit is {RESULT_LIMIT}."
-            return self._failed(job, ResultUnavailable(text + " Write it to a file, return its name."), started)
-        return _finished(job, b"S", payload, started, ended)
+            return self._failed(execution, ResultUnavailable(text + " Write it to a file, return its name."))
+        return self._finished(execution, b"S", payload)
 
-    def _failed(self, job: Job, error: BaseException, started: int) -> Finished:
+    def _failed(self, execution: Execution, error: BaseException) -> Finished:
+        job, claim = execution.job, execution.job.claim
+        execution.ended = execution.ended or perf_counter_ns()
         if isinstance(error, CodeNotHere):
-            if job.claim.spent < RELEASES_BEFORE_FAILURE:
+            if claim.spent < RELEASES_BEFORE_FAILURE:
                 return Finished(job, b"", 0, str(error))
-            error = CodeRefused(f"No worker could load the step after {job.claim.spent} tries: {error}")
+            error = CodeRefused(f"No worker could load the step after {claim.spent} tries: {error}")
         if isinstance(error, TrustError):
-            log.error("refused %s:%s: %s", job.claim.segment, job.entry[0].decode(), error)
-        ended = perf_counter_ns()
-        payload = encode_failure(error, self._ring, self._context(job, RESULT))
-        return _finished(job, b"F", payload, started, ended)
+            log.error("refused %s:%s: %s", claim.segment, job.entry[0].decode(), error)
+        elif self._wants_retry(execution, error):
+            return self._again(execution, error)
+        asked = isinstance(error, Cancel | asyncio.CancelledError)
+        payload = encode_failure(error, self._ring, self._result_context(job))
+        return self._finished(execution, b"C" if asked else b"F", payload)
+
+    def _wants_retry(self, execution: Execution, error: BaseException) -> bool:
+        if isinstance(error, Cancel | asyncio.CancelledError | ResultUnavailable):
+            return False
+        attempt = execution.job.claim.claims - execution.job.claim.spent
+        if isinstance(error, Retry):
+            return attempt <= execution.retries
+        return execution.policy.wants_retry(error, attempt, execution.retries)
+
+    def _again(self, execution: Execution, error: BaseException) -> Finished:
+        policy, claim = execution.policy, execution.job.claim
+        attempt = claim.claims - claim.spent
+        delay_ms = backoff_ms(attempt, policy.base_ms, policy.cap_ms, random.random())  # noqa: S311 - jitter
+        if isinstance(error, Retry) and error.after is not None:
+            delay_ms = round(error.after * 1000)
+        story = f"{type(error).__name__}: {error}".encode(errors="replace")[:STORY_LIMIT]
+        self._forget(execution)
+        run_us = (execution.ended - execution.started) // 1000
+        body = b"R%d;" % delay_ms + story
+        return Finished(execution.job, body, run_us, retention_ms=execution.retention_ms)
+
+    def _result_context(self, job: Job) -> bytes:
+        return context(self._app, _step(job), RESULT, f"{job.claim.segment}:{job.entry[0].decode()}")
+
+    def _finished(self, execution: Execution, letter: bytes, payload: bytes) -> Finished:
+        job, claim = execution.job, execution.job.claim
+        self._forget(execution)
+        run_us = (execution.ended - execution.started) // 1000
+        queued_us = (execution.started - job.claimed_ns) // 1000
+        attempt = claim.claims - claim.spent
+        body = encode_body(int(job.entry[1][3]), job.claimed_ms, queued_us, run_us, attempt, payload)
+        return Finished(job, letter + body, run_us, retention_ms=execution.retention_ms)
+
+    def _forget(self, execution: Execution) -> None:
+        if execution.running is not None:
+            self.active.pop(execution.running.operation, None)
+            self._asked.discard(execution.running.operation)
 
 
 def _step(job: Job) -> str:
     return job.claim.segment.partition(":")[0]
 
 
-def _finished(job: Job, letter: bytes, payload: bytes, started: int, ended: int) -> Finished:
-    claim = job.claim
-    run_us = (ended - started) // 1000
-    queued_us = (started - job.claimed_ns) // 1000
-    attempt = claim.claims - claim.spent
-    body = encode_body(int(job.entry[1][3]), job.claimed_ms, queued_us, run_us, attempt, payload)
-    return Finished(job, letter + body, run_us)
+def _origin(job: Job, operation: str) -> str:
+    """What a call's signature is bound to: its id, or its idempotency key, which was known before the id."""
+    fields = job.entry[1]
+    for at in range(4, len(fields), 2):
+        if fields[at] == b"k":
+            return f"{_step(job)}|{fields[at + 1].decode()}"
+    return operation

@@ -11,7 +11,6 @@ from blazing_nb.worker.job import Finished, Job
 
 log = logging.getLogger(__name__)
 COMMIT_LIMIT = 256
-RETENTION_MS = 86_400_000
 RELEASE_DELAY_MS = 1000
 SHOWN = 64
 
@@ -105,7 +104,7 @@ def _group(segment: str, rows: list[Finished], held: int) -> Group:
     return Group(
         segment=segment,
         held=held,
-        retention_ms=RETENTION_MS,
+        retention_ms=max(row.retention_ms for row in rows),
         ids=[row.job.entry[0].decode() for row in rows],
         claims=[row.job.claim.claims for row in rows],
         run_us=[row.run_us for row in rows],

@@ -10,11 +10,13 @@ from blazing_nb.store.reply import Claim
 class Job(NamedTuple):
     """One claimed operation. `entry`: [id, [b"p", envelope, b"t", enqueued ms]].
 
-    `term` counts the worker's registrations (an outcome of an earlier one is dropped); `lane` is the lane's index.
+    `term` counts the worker's registrations (an outcome of an earlier one is dropped); `lane` is the lane's index;
+    `worker` the incarnation that claimed it.
     """
 
     term: int
     lane: int
+    worker: int
     claim: Claim
     entry: list[Any]
     claimed_ms: int
@@ -28,3 +30,4 @@ class Finished(NamedTuple):
     body: bytes
     run_us: int
     note: str = ""
+    retention_ms: int = 86_400_000

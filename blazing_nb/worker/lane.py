@@ -141,7 +141,7 @@ class AsyncLane:
         self._executor = executor
         self._outbox = outbox
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._thread = threading.Thread(target=self._run, name="bz-async", daemon=True)
 
     def start(self) -> None:
@@ -172,13 +172,26 @@ class AsyncLane:
 
     def _begin(self, batch: list[Job]) -> None:
         for job in batch:
-            task = self._loop.create_task(self._one(job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            name = f"{job.claim.segment}:{job.entry[0].decode()}"
+            self._tasks[name] = self._loop.create_task(self._one(name, job))
 
-    async def _one(self, job: Job) -> None:
+    def cancel(self, name: str) -> None:
+        """Cancel the coroutine of an operation, if it runs here."""
+        self._loop.call_soon_threadsafe(self._cancel, name)
+
+    def _cancel(self, name: str) -> None:
+        task = self._tasks.get(name)
+        if task is None:
+            return
+        if name in self._executor.active:
+            task.cancel()
+        else:  # a task that is cancelled before its first step would never say how it ended
+            self._loop.call_soon(self._cancel, name)
+
+    async def _one(self, name: str, job: Job) -> None:
         self._outbox.put(await self._executor.run_async(job))
-        if len(self._tasks) <= 1:
+        del self._tasks[name]
+        if not self._tasks:
             self._outbox.wake()
 
     def _run(self) -> None:
@@ -186,9 +199,10 @@ class AsyncLane:
         try:
             self._loop.run_forever()
         finally:
-            for task in self._tasks:
+            tasks = list(self._tasks.values())
+            for task in tasks:
                 task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.close()
 
 

@@ -100,9 +100,10 @@ class Worker:
         self._wake_in.setblocking(False)
         self._waiting = False
         self._outbox = Outbox(self._wake)
-        executor = Executor(self.app_id, ring, CodeLoader(self.app_id, ring, self._store.code))
+        executor = self._executor = Executor(self.app_id, ring, CodeLoader(self.app_id, ring, self._store.code))
         self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
-        self._lanes: list[Lane] = [self._threads_lane, AsyncLane(executor, self._outbox, ASYNC_SLOTS)]
+        self._async_lane = AsyncLane(executor, self._outbox, ASYNC_SLOTS)
+        self._lanes: list[Lane] = [self._threads_lane, self._async_lane]
         self._roster = Roster(self._store)
         self._bell = Bell(self._store.dedicated())
         self._holding = Holding()
@@ -249,6 +250,8 @@ class Worker:
             known = [*self._holding.keys(), *(f"{c.segment}:{e[0].decode()}" for c in claims for e in c.entries)]
             claims = [*claims, *self._store.recover(self.consumer, known)]
         self._dispatch(claims, turn.now_ms)
+        if turn.cancels:
+            self._cancel(turn.cancels)
         self._next(turn, bool(claims), bool(lanes))
 
     def _settle(self, batch: Batch, turn: Turn) -> None:
@@ -269,11 +272,17 @@ class Worker:
             with self._drained:
                 self._drained.notify_all()
 
+    def _cancel(self, operations: list[str]) -> None:
+        """Somebody asked: coroutines are cancelled, plain functions see `current().cancelled`."""
+        for operation in operations:
+            self._executor.cancel(operation)
+            self._async_lane.cancel(operation)
+
     def _dispatch(self, claims: list[Claim], now_ms: int) -> None:
         now_ns = time.perf_counter_ns()
         for claim in claims:
             index = int(self._roster.lane(claim.segment.partition(":")[0]) == "async")
-            jobs = [Job(self._term, index, claim, entry, now_ms, now_ns) for entry in claim.entries]
+            jobs = [Job(self._term, index, self._incarnation, claim, entry, now_ms, now_ns) for entry in claim.entries]
             self._holding.add(jobs)
             self._lanes[index].put(jobs)
 

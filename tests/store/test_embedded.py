@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from blazing_nb.errors import ServerFailed, ServerNotFound
+from blazing_nb.errors import ServerFailed, ServerNotFound, UsageError
 from blazing_nb.store import candidate, embedded
 from blazing_nb.store.connection import Connection
 from blazing_nb.store.process import is_alive, started_at
@@ -204,3 +204,128 @@ def test_the_start_time_tells_processes_of_one_id_apart() -> None:
     until(lambda: not is_alive(child.pid, started))
     child.communicate()
     assert started_at(child.pid) is None
+
+
+def test_a_server_whose_socket_was_removed_is_replaced_and_never_doubled() -> None:
+    server = embedded.ensure()
+    call(server, "SET", "kept", "yes")
+    Path(server.socket).unlink()
+    again = embedded.ensure()
+    assert not is_alive(server.pid, server.started)
+    assert call(again, "GET", "kept") == b"yes"
+
+
+def test_a_server_without_its_socket_is_stopped_too() -> None:
+    server = embedded.ensure()
+    Path(server.socket).unlink()
+    assert embedded.stop()
+    assert not is_alive(server.pid, server.started)
+
+
+def test_no_second_server_starts_on_data_that_an_unrecorded_one_holds(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = embedded.ensure()
+    record = (home / "server.json").read_bytes()
+    (home / "server.json").unlink()
+    monkeypatch.setattr(embedded, "STOP_S", 0.2)
+    with pytest.raises(ServerFailed, match="not recorded"):
+        embedded.ensure()
+    (home / "server.json").write_bytes(record)
+    assert embedded.find() == server
+
+
+def test_an_interrupted_start_is_found_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: object) -> embedded.Server:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_wait_ready", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            embedded.ensure()
+    recorded = embedded._recorded()
+    server = embedded.ensure()
+    assert recorded is not None
+    assert server.pid == recorded.pid or not is_alive(recorded.pid, recorded.started)
+    assert call(server, "PING") == b"PONG"
+
+
+def test_a_server_that_loads_longer_than_the_wait_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "START_S", 0.3)
+        patch.setattr(embedded, "_answers", lambda socket: False)
+        with pytest.raises(ServerFailed, match="call again"):
+            embedded.ensure()
+    recorded = embedded.find()
+    assert recorded is not None
+    assert embedded.ensure() == recorded
+
+
+def test_state_directories_that_share_a_socket_directory_do_not_share_the_socket(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = embedded.ensure()
+    monkeypatch.setenv("BLAZING_HOME", str(home / "other"))
+    second = embedded.ensure()
+    try:
+        assert first.socket != second.socket
+        assert call(first, "PING") == call(second, "PING") == b"PONG"
+    finally:
+        embedded.stop()
+
+
+def test_a_reaper_stops_its_own_server_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = embedded.ensure(idle_s=0)
+    embedded.stop()
+    second = embedded.ensure(idle_s=0)
+    embedded.reap(first, 0.0)
+    assert is_alive(second.pid, second.started)
+
+
+def test_a_reaper_is_not_confused_by_the_folder_it_was_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hashlib.py").write_text("raise SystemExit('the wrong hashlib')")
+    monkeypatch.chdir(tmp_path)
+    server = embedded.ensure(idle_s=0.3)
+    until(lambda: not is_alive(server.pid, server.started))
+
+
+def test_a_reaper_ends_with_its_server_and_makes_no_directory_again(home: Path) -> None:
+    server = embedded.ensure(idle_s=0)
+    record = (home / "server.json").read_text()
+    reaper = subprocess.Popen([sys.executable, "-m", "blazing_nb.store.embedded", "reap", record, "60"])
+    until(lambda: len(call(server, "CLIENT", "LIST").splitlines()) > 1)
+    embedded.stop()
+    shutil.rmtree(home)
+    assert reaper.wait(10) == 0
+    assert not home.exists()
+    home.mkdir(mode=0o700)
+
+
+def test_bad_settings_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLAZING_SERVER_MAXMEMORY", "lots")
+    with pytest.raises(ServerFailed, match="maxmemory"):
+        embedded.ensure()
+    monkeypatch.setenv("BLAZING_SERVER_IDLE_S", "8h")
+    with pytest.raises(UsageError, match="BLAZING_SERVER_IDLE_S=8h"):
+        embedded.ensure()
+
+
+def test_a_long_runtime_directory_is_passed_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = home / ("x" * 100)
+    runtime.mkdir()
+    monkeypatch.delenv("BLAZING_SOCKET_DIR")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    server = embedded.ensure()
+    assert not server.socket.startswith(str(runtime))
+    embedded.stop()
+    Path(server.socket).parent.rmdir()
+
+
+def test_an_old_server_in_front_on_the_path_hides_no_usable_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, version in (("a", "6.2.14"), ("b", "7.2.0")):
+        (home / name).mkdir()
+        script(home / name / "redis-server", f'echo "Redis server v={version} sha=0"')
+    monkeypatch.setenv("PATH", f"{home / 'a'}:{home / 'b'}")
+    assert candidate.find_binary().path == str(home / "b" / "redis-server")

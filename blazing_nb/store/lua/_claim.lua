@@ -1,5 +1,9 @@
 -- Shared: claim for a worker's lanes ({budget, {step, ...}}), and the next moment of interest.
 local function leave(step, now)
+  if redis.call('SISMEMBER', P .. 'paused', step) == 1 then
+    redis.call('DEL', P .. 'bell:' .. step)
+    return false
+  end
   local more = false
   for _, prio in ipairs({'h', 'n', 'l'}) do
     more = more or redis.call('EXISTS', P .. 'active:' .. step .. ':' .. prio) == 1

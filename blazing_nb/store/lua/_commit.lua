@@ -1,6 +1,6 @@
 -- Shared: the fence and the commit of one segment's batch. Every id and its claim number are compared with what the
 -- pending list says this worker holds, never the number of rows.
-local LETTERS = {S = 'succeeded', F = 'failed', C = 'cancelled', X = 'expired'}
+local LETTERS = {S = 'succeeded', F = 'failed', C = 'cancelled', X = 'expired', R = 'retried'}
 
 local function owned(seg, worker, ids, held)
   local have = {}
@@ -16,6 +16,7 @@ local function owned(seg, worker, ids, held)
 end
 
 local function committed(name, id, token)
+  if redis.call('HGET', P .. 'live:' .. name .. ':' .. id, 'token') == token then return true end
   local node = string.match(name, '^[^:]*:[^:]*:(.*)$')
   local incarnation, counter = string.match(id, '^(%d+)%-(%d+)$')
   local chunk = string.format('%d', math.floor(tonumber(counter) / 128))
@@ -28,22 +29,32 @@ end
 local function commit(worker, incarnation, group, at, now, lost)
   local name, held, retention, ids, claims, runs, enqueued = unpack(group)
   local have = owned(P .. 'seg:' .. name, worker, ids, held)
-  local items, hist = {}, {}
+  local items, hist, accepted = {}, {}, 0
   for i, id in ipairs(ids) do
     local token = incarnation .. '-' .. claims[i] .. ';'
     if have[id] == claims[i] then
+      accepted = accepted + 1
       local body = ARGV[at + i - 1]
       local letter = string.sub(body, 1, 1)
-      items[#items + 1] = {id, letter .. token .. string.sub(body, 2), claims[i]}
+      local record = letter .. token .. string.sub(body, 2)
+      if letter == 'R' then
+        record = again(name, id, claims[i], token, body, enqueued[i], now)
+        if record then letter = 'C' end
+      end
       hist[LETTERS[letter]] = (hist[LETTERS[letter]] or 0) + 1
       observe(hist, 'r', runs[i])
-      observe(hist, 't', (now - enqueued[i]) * 1000)
+      if record then
+        items[#items + 1] = {id, record, claims[i]}
+        observe(hist, 't', (now - enqueued[i]) * 1000)
+      end
     elseif not committed(name, id, token) then
       hist.fenced = (hist.fenced or 0) + 1
       lost[#lost + 1] = name .. ':' .. id
     end
   end
   if #items > 0 then finish(name, items, now, retention) end
-  tally(string.match(name, '^[^:]*'), hist, now)
-  return #items
+  local step = string.match(name, '^[^:]*')
+  if hist.retried then ring(step) end
+  tally(step, hist, now)
+  return accepted
 end

@@ -2,6 +2,17 @@
 -- items = {{id, record, claims}, ...}; deletes the entries, keeps outcomes, tells the node.
 local INLINE = 8192
 
+-- Keyed operations are in segments that the store writes: their keys go with their outcomes.
+local function expire_keys(name, ids, retention)
+  local step = string.match(name, '^[^:]*')
+  for _, id in ipairs(ids) do
+    local entry = redis.call('XRANGE', P .. 'seg:' .. name, id, id)[1]
+    for i = 5, entry and #entry[2] or 0, 2 do
+      if entry[2][i] == 'k' then redis.call('PEXPIRE', P .. 'uniq:' .. step .. ':' .. entry[2][i + 1], retention) end
+    end
+  end
+end
+
 local function finish_incarnation(name, node, incarnation, items, now, retention)
   local chunks, done, acks = {}, {}, {}
   for _, item in ipairs(items) do
@@ -14,9 +25,10 @@ local function finish_incarnation(name, node, incarnation, items, now, retention
     acks[#acks + 1] = item[1]
     done[#done + 1] = string.format('%.0f', counter)
     done[#done + 1] = #item[2] <= INLINE and item[2] or ''
-    if item[3] > 1 then redis.call('DEL', P .. 'live:' .. name .. ':' .. item[1]) end
+    if item[3] ~= 1 then redis.call('PEXPIRE', P .. 'live:' .. name .. ':' .. item[1], retention) end
   end
   local seg = P .. 'seg:' .. name
+  if string.sub(node, 1, 1) == '@' then expire_keys(name, acks, retention) end
   redis.call('XACK', seg, 'w', unpack(acks))
   redis.call('XDEL', seg, unpack(acks))
   for chunk, pairs_ in pairs(chunks) do
@@ -42,4 +54,12 @@ local function finish(name, items, now, retention)
   for incarnation, group in pairs(groups) do
     finish_incarnation(name, node, incarnation, group, now, retention)
   end
+end
+
+-- An ending that no worker wrote: its record, with a story that reads like a failure.
+local function told(letter, incarnation, claims, enqueued, now, attempts, kind, story)
+  local pack = cmsgpack.pack
+  local failure = '\148' .. pack(kind) .. pack(story) .. '\160\192'
+  return letter .. incarnation .. '-' .. claims .. ';\150' .. pack(enqueued) .. pack(now) .. '\0\0' .. pack(attempts)
+    .. '\197' .. struct.pack('>I2', #failure) .. failure
 end

@@ -3,3 +3,10 @@ local function park(name, id, due)
   redis.call('XCLAIM', P .. 'seg:' .. name, 'w', '@parked', 0, id, 'JUSTID')
   redis.call('ZADD', P .. 'parked:' .. string.match(name, '^[^:]*'), due, name .. '|' .. id)
 end
+
+-- An operation that is enqueued for later: parked before anybody could read it, with no claim counted.
+local function schedule(name, id, due)
+  local seg = P .. 'seg:' .. name
+  redis.call('XCLAIM', seg, 'w', '@parked', 0, id, 'RETRYCOUNT', 0, 'FORCE', 'JUSTID', 'LASTID', id)
+  redis.call('ZADD', P .. 'parked:' .. string.match(name, '^[^:]*'), due, name .. '|' .. id)
+end

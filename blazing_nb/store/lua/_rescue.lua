@@ -2,16 +2,12 @@
 -- A worker leaves `lost` when nothing is pending for it, and only then are its consumers dropped.
 local DEATHS = 3
 
-local function bury(name, id, claims, deaths, worker, now)
-  local entry = redis.call('XRANGE', P .. 'seg:' .. name, id, id)[1]
+local function bury(name, row, letter, deaths, worker, now, kind, story)
+  local entry = redis.call('XRANGE', P .. 'seg:' .. name, row[1], row[1])[1]
   local enqueued = entry and tonumber(entry[2][4]) or now
-  local story = 'its worker died under it ' .. deaths .. ' times; the last was ' .. worker
-  local pack = cmsgpack.pack
-  local failure = '\148' .. pack('OperationLost') .. pack(story) .. '\160\192'
   local incarnation = string.match(worker, '%.(%d+)$') or '0'
-  local body = '\150' .. pack(enqueued) .. pack(now) .. '\0\0' .. pack(deaths)
-    .. '\197' .. struct.pack('>I2', #failure) .. failure
-  finish(name, {{id, 'L' .. incarnation .. '-' .. claims .. ';' .. body, 2}}, now, 86400000)
+  local record = told(letter, incarnation, row[4], enqueued, now, deaths, kind, story)
+  finish(name, {{row[1], record, 0}}, now, 86400000)
 end
 
 local function rescue_segment(name, worker, now, limit)
@@ -19,9 +15,14 @@ local function rescue_segment(name, worker, now, limit)
   if rows.err then return 0, true end
   local counts = {}
   for _, row in ipairs(rows) do
-    local deaths = redis.call('HINCRBY', P .. 'live:' .. name .. ':' .. row[1], 'deaths', 1)
-    if deaths >= DEATHS then
-      bury(name, row[1], row[4], deaths, worker, now)
+    local live = P .. 'live:' .. name .. ':' .. row[1]
+    local deaths = redis.call('HINCRBY', live, 'deaths', 1)
+    if redis.call('HEXISTS', live, 'cancel') == 1 then
+      bury(name, row, 'C', deaths, worker, now, 'OperationCancelled', 'cancelled; its worker died meanwhile')
+      counts.cancelled = (counts.cancelled or 0) + 1
+    elseif deaths >= DEATHS then
+      local story = 'its worker died under it ' .. deaths .. ' times; the last was ' .. worker
+      bury(name, row, 'L', deaths, worker, now, 'OperationLost', story)
       counts.lost = (counts.lost or 0) + 1
     else
       park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000)

@@ -10,8 +10,8 @@ local function take_parked(step, worker, now, limit, hist, out)
     if not entries.err and entries[1] then
       local row = redis.call('XPENDING', seg, 'w', id, id, 1)[1]
       local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases')
-      observe(hist, 'w', (now - tonumber(entries[1][2][4])) * 1000)
-      out[#out + 1] = {name, row[4], tonumber(live[1] or 0) + tonumber(live[2] or 0), entries}
+      entries = expire(step, name, entries, row[4], worker, now, hist)
+      if #entries > 0 then out[#out + 1] = {name, row[4], tonumber(live[1] or 0) + tonumber(live[2] or 0), entries} end
       taken = taken + 1
     end
   end
@@ -26,13 +26,14 @@ local function take_segment(step, active, name, worker, want, turn, now, hist, o
     return 0
   end
   local entries = reply[1][2]
-  for _, entry in ipairs(entries) do observe(hist, 'w', (now - tonumber(entry[2][4])) * 1000) end
   if #entries < want then redis.call('ZREM', active, name) else redis.call('ZADD', active, turn, name) end
-  out[#out + 1] = {name, 1, 0, entries}
+  local kept = expire(step, name, entries, 1, worker, now, hist)
+  if #kept > 0 then out[#out + 1] = {name, 1, 0, kept} end
   return #entries
 end
 
 local function take_step(step, worker, now, budget, out)
+  if redis.call('SISMEMBER', P .. 'paused', step) == 1 then return budget end
   local hist = {}
   local left = budget - take_parked(step, worker, now, math.max(1, math.ceil(budget / 2)), hist, out)
   local turn = redis.call('HINCRBY', KEYS[1], 'turn', 1)

@@ -1,20 +1,32 @@
 #!lua
 -- DOES    appends a node's next operations to one of its segments, and records them in a named batch.
 -- KEYS    1 meta (hash); derives seg:<segment> (stream), segs (zset), last (hash), active:<step>:<prio> (zset),
--- KEYS    out:<chunk> (hash), batch:<name> (list), bell:<step> (list), stats:<step> (hash), ts (stream)
+-- KEYS    uniq:<step>:<key> (string), parked:<step> (zset), out:<chunk> (hash), batch:<name> (list), bell:<step> (list), stats:<step> (hash), ts (stream)
 -- ARGV    1 now_ms, empty for the server's TIME
--- ARGV    2 request: {step, prio, node, incarnation (text), first (counter), cap (0: none), batch, offset}
+-- ARGV    2 request: {step, prio, node, incarnation (text), first (counter), cap (0: none), batch, offset,
+-- ARGV    delay_ms, at_ms, expires_ms, expires_at_ms (0: none), key ("": none; one operation, in a segment of the store's)}
 -- ARGV    3... payloads, one an operation
--- REPLY   "added" | "known" (stored before: a repeated call) | "fenced" (a newer incarnation wrote; never stored)
+-- REPLY   "added" | "known" (stored before: a repeated call) | "fenced" (a newer incarnation wrote; never stored);
+-- REPLY   with a key: the operation's id, given by the store
 -- REJECT  BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>; BZARG payloads=0
 -- COST    O(operations)
 -- KEEPS   ids of a segment only grow; a call is stored whole or not at all, once
 -- @include _clock
 -- @include _stats
 -- @include _bell
+-- @include _park
 local q = cmsgpack.unpack(ARGV[2])
 local n = #ARGV - 2
 if n == 0 then return redis.error_reply('BZARG payloads=0') end
+local now = clock(ARGV[1])
+local uniq = P .. 'uniq:' .. q.step .. ':' .. q.key
+if q.key ~= '' then
+  local found = redis.call('GET', uniq)
+  if found then return found end
+  q.node = '@0'
+  q.incarnation = redis.call('HGET', P .. 'nodes', q.node) or string.format('%.0f', now * 2048)
+  q.first = tonumber(redis.call('HGET', P .. 'nodes', '@keyed') or '0') + 1
+end
 local name = q.step .. ':' .. q.prio .. ':' .. q.node
 local seg, batch = P .. 'seg:' .. name, P .. 'batch:' .. q.batch
 
@@ -32,27 +44,38 @@ local function stored()
   return found and 'known' or 'fenced'
 end
 
-local before = stored()
+local before = q.key == '' and stored()
 if before then return before end
 local depth = redis.call('XLEN', seg)
 if q.cap > 0 and depth + n > q.cap then return redis.error_reply('BZFULL depth=' .. depth .. ' cap=' .. q.cap) end
 if q.batch ~= '' then
-  local total = 0
   local item = redis.call('LINDEX', batch, -1)
-  if item then item = cmsgpack.unpack(item); total = item[1] + item[2] end
+  local last = item and cmsgpack.unpack(item) or {0, 0}
+  local total = last[1] + last[2]
   if total ~= q.offset then return redis.error_reply('BZBATCH offset=' .. q.offset .. ' total=' .. total) end
 end
 
-local now = clock(ARGV[1])
 local at = string.format('%.0f', now)
 if redis.call('ZADD', P .. 'segs', at, name) == 1 then
   redis.call('XGROUP', 'CREATE', seg, 'w', '0', 'MKSTREAM')
   local pruned = redis.call('HGET', P .. 'last', name)
   if pruned then redis.call('XSETID', seg, pruned) end
 end
-for i = 1, n do redis.call('XADD', seg, id_at(q.first + i - 1), 'p', ARGV[i + 2], 't', at) end
-redis.call('ZADD', P .. 'active:' .. q.step .. ':' .. q.prio, 'NX', redis.call('HINCRBY', KEYS[1], 'turn', 1), name)
+local deadline = q.expires_at_ms > 0 and q.expires_at_ms or (q.expires_ms > 0 and now + q.expires_ms)
+local extra = {}
+if deadline then extra[1], extra[2] = 'x', string.format('%.0f', deadline) end
+if q.key ~= '' then extra[#extra + 1], extra[#extra + 2] = 'k', q.key end
+for i = 1, n do redis.call('XADD', seg, id_at(q.first + i - 1), 'p', ARGV[i + 2], 't', at, unpack(extra)) end
+if q.prio == 'd' then
+  local due = q.at_ms > 0 and q.at_ms or now + q.delay_ms
+  for i = 1, n do schedule(name, id_at(q.first + i - 1), due) end
+else
+  redis.call('ZADD', P .. 'active:' .. q.step .. ':' .. q.prio, 'NX', redis.call('HINCRBY', KEYS[1], 'turn', 1), name)
+end
 if q.batch ~= '' then redis.call('RPUSH', batch, cmsgpack.pack({q.offset, n, name, q.incarnation, q.first})) end
 tally(q.step, {enqueued = n}, now)
 ring(q.step)
-return 'added'
+if q.key == '' then return 'added' end
+redis.call('HSET', P .. 'nodes', q.node, q.incarnation, '@keyed', q.first)
+redis.call('SET', uniq, name .. ':' .. id_at(q.first))
+return name .. ':' .. id_at(q.first)

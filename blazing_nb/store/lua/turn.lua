@@ -8,7 +8,8 @@
 -- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
 -- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome
 -- REPLY   {now_ms, version of the steps, accepted, lost ids, lease_lost: 0 | 1, next due ms or 0,
--- REPLY   {{segment, claims, deaths + releases, {{id, {"p", payload, "t", enqueued_ms}}, ...}}, ...}}
+-- REPLY   {{segment, claims, deaths + releases, {{id, {"p", payload, "t", enqueued_ms, ...}}, ...}}, ...},
+-- REPLY   operations whose cancelling was asked for}
 -- REJECT  BZARG worker=
 -- COST    O(active segments served + operations)
 -- KEEPS   one commit an operation, by its last claim (I3, I4); an outcome and its notice appear together
@@ -17,8 +18,10 @@
 -- @include _bell
 -- @include _finish
 -- @include _park
+-- @include _expire
 -- @include _take
 -- @include _claim
+-- @include _again
 -- @include _commit
 -- @include _rescue
 local q = cmsgpack.unpack(ARGV[2])
@@ -31,6 +34,8 @@ for _, group in ipairs(q.groups) do
 end
 rescue(now)
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
-if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}} end
+if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}, {}} end
 local claims, due = claim(q.worker, q.lanes, now)
-return {now, version, accepted, lost, 0, due or 0, claims}
+local cancels = redis.call('LRANGE', P .. 'cancels:' .. q.worker, 0, -1)
+if #cancels > 0 then redis.call('DEL', P .. 'cancels:' .. q.worker) end
+return {now, version, accepted, lost, 0, due or 0, claims, cancels}

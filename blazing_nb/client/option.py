@@ -1,0 +1,127 @@
+"""What users say about a step or a call, checked and turned into what the store and the workers read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from blazing_nb.core.name import check_name
+from blazing_nb.core.policy import CallOptions, Policy
+from blazing_nb.errors import UsageError
+
+PRIORITIES = {"high": "h", "normal": "n", "low": "l"}
+LONGEST_S = 366 * 24 * 3600.0
+Kinds = type[BaseException] | Iterable[type[BaseException]]
+
+
+class Options(msgspec.Struct, frozen=True):
+    """Of one call. Durations and moments in milliseconds; 0: none."""
+
+    prio: str = "n"
+    delay_ms: int = 0
+    at_ms: int = 0
+    expires_ms: int = 0
+    expires_at_ms: int = 0
+    key: str = ""
+    call: bytes = b""
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        delay: float | None,
+        at: datetime | None,
+        expires: float | datetime | None,
+        priority: str,
+        key: str | None,
+        call: bytes,
+    ) -> Options:
+        """Raises `UsageError` where a value does not fit, or two do not go together."""
+        if priority not in PRIORITIES:
+            raise UsageError(f"priority is one of {', '.join(PRIORITIES)}, not {priority!r}.")
+        if delay is not None and at is not None:
+            raise UsageError("Give delay= or at=, not both.")
+        later = delay is not None or at is not None
+        if later and priority != "normal":
+            raise UsageError("A delayed operation has no priority: it goes when it is due.")
+        if later and key is not None:
+            raise UsageError("key= does not go with delay= or at= yet.")
+        moment = isinstance(expires, datetime)
+        return cls(
+            prio="d" if later else PRIORITIES[priority],
+            delay_ms=seconds(delay, "delay"),
+            at_ms=_moment(at, "at"),
+            expires_ms=0 if isinstance(expires, datetime) else seconds(expires, "expires", low=0.001),
+            expires_at_ms=_moment(expires, "expires") if moment and isinstance(expires, datetime) else 0,
+            key="" if key is None else check_name(key, "key"),
+            call=call,
+        )
+
+
+def call_options(retries: int | None, timeout: float | None, retention: float | None) -> bytes:
+    """As they travel; empty where nothing differs from the step."""
+    if retries is None and timeout is None and retention is None:
+        return b""
+    made = CallOptions(
+        retries=None if retries is None else _count(retries),
+        timeout_ms=None if timeout is None else seconds(timeout, "timeout", low=0.001),
+        retention_ms=None if retention is None else seconds(retention, "retention", low=1.0),
+    )
+    return msgspec.msgpack.encode(made)
+
+
+def policy(
+    retries: int,
+    backoff: float | tuple[float, float],
+    retry_on: Kinds,
+    give_up_on: Kinds,
+    retention: float,
+    timeout: float | None,
+) -> Policy:
+    """A step's policy. `backoff`: seconds before the second attempt at most, doubling; or (that, its upper bound)."""
+    base, cap = backoff if isinstance(backoff, tuple) else (backoff, max(60.0, backoff))
+    return Policy(
+        retries=_count(retries),
+        base_ms=seconds(base, "backoff"),
+        cap_ms=seconds(cap, "backoff"),
+        retry_on=_kinds(retry_on, "retry_on"),
+        give_up_on=_kinds(give_up_on, "give_up_on"),
+        retention_ms=seconds(retention, "retention", low=1.0),
+        timeout_ms=0 if timeout is None else seconds(timeout, "timeout", low=0.001),
+    )
+
+
+def seconds(value: object, what: str, *, low: float = 0.0) -> int:
+    """A duration in milliseconds."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f"{what} is a number of seconds, not {value!r}.")
+    if not low <= value <= LONGEST_S:
+        raise UsageError(f"{what} is between {low:g} and {LONGEST_S:g} seconds, not {value!r}.")
+    return round(value * 1000)
+
+
+def _moment(value: object, what: str) -> int:
+    if value is None:
+        return 0
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise UsageError(f"{what} is a datetime with a time zone, not {value!r}.")
+    return round(value.timestamp() * 1000)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1000:
+        raise UsageError(f"retries is a whole number from 0 to 1000, not {value!r}.")
+    return value
+
+
+def _kinds(value: Kinds, what: str) -> tuple[type[BaseException], ...]:
+    kinds: tuple[Any, ...] = (value,) if isinstance(value, type) else tuple(value)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise UsageError(f"{what} takes exception classes, not {value!r}.")
+    return kinds

@@ -1,0 +1,13 @@
+-- Shared: what follows a failed attempt.
+-- A failed attempt is parked until its back-off is over; where it was cancelled meanwhile, it ends.
+-- The body is 'R' <delay ms> ';' <what went wrong>.
+local function again(name, id, claims, token, body, enqueued, now)
+  local live = P .. 'live:' .. name .. ':' .. id
+  local delay, text = string.match(body, '^R(%d+);(.*)$')
+  if redis.call('HEXISTS', live, 'cancel') == 1 then
+    local incarnation = string.match(token, '^%d+')
+    return told('C', incarnation, claims, enqueued, now, claims, 'OperationCancelled', 'cancelled while it ran')
+  end
+  redis.call('HSET', live, 'token', token, 'error:' .. claims, string.format('%.0f', now) .. ';' .. text)
+  park(name, id, now + tonumber(delay))
+end
