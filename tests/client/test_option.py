@@ -32,6 +32,20 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+def begun(marker: Path) -> None:
+    """Wait until a step has said that it runs."""
+    end = time.monotonic() + 10
+    while not marker.exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def nap_marked(marker: str, seconds: float) -> float:
+    Path(marker).touch()
+    time.sleep(seconds)
+    return seconds
+
+
 def attempts(marker: Path) -> list[int]:
     return [int(line) for line in marker.read_text().split()]
 
@@ -177,50 +191,63 @@ def test_waiting_operations_are_cancelled_at_once(app: Blazing, url: str) -> Non
     worker.close()
 
 
-def test_a_running_coroutine_is_cancelled(app: Blazing, worker: Worker) -> None:
-    async def long() -> None:
+def test_a_running_coroutine_is_cancelled(app: Blazing, worker: Worker, tmp_path: Path) -> None:
+    async def long(marker: str) -> None:
+        Path(marker).touch()
         await asyncio.sleep(60)
 
-    op = app.step(long).enqueue()
-    while op.status is Status.PENDING:
-        time.sleep(0.005)
+    op = app.step(long).enqueue(str(tmp_path / "begun"))
+    begun(tmp_path / "begun")
     assert op.cancel() is Status.RUNNING
     with pytest.raises(errors.OperationCancelled):
         op.result(10)
     assert worker.wait_for_completion(5)
 
 
-def test_a_running_function_sees_that_it_was_cancelled(app: Blazing, worker: Worker) -> None:
-    def patient() -> None:
+def test_a_running_function_sees_that_it_was_cancelled(app: Blazing, worker: Worker, tmp_path: Path) -> None:
+    def patient(marker: str) -> None:
+        Path(marker).touch()
         while not current().cancelled:
             time.sleep(0.005)
         raise Cancel("told so")
 
-    op = app.step(patient).enqueue()
-    while op.status is Status.PENDING:
-        time.sleep(0.005)
+    op = app.step(patient).enqueue(str(tmp_path / "begun"))
+    begun(tmp_path / "begun")
     assert op.cancel() is Status.RUNNING
     with pytest.raises(errors.OperationCancelled, match="told so"):
         op.result(10)
 
 
-def test_a_commit_that_comes_first_wins_over_a_cancel(app: Blazing, worker: Worker) -> None:
-    op = app.step(nap).enqueue(0.3)
-    while op.status is Status.PENDING:
-        time.sleep(0.005)
+def test_an_operation_cancelled_before_it_began_does_not_run(app: Blazing, url: str, tmp_path: Path) -> None:
+    worker = Worker(app.app_id, url=url, threads=1).start()
+    step = app.step(nap_marked)
+    first = step.enqueue(str(tmp_path / "first"), 0.5)
+    begun(tmp_path / "first")
+    second = step.enqueue(str(tmp_path / "second"), 0.0)
+    second.cancel()
+    assert first.result(10) == 0.5
+    with pytest.raises(errors.OperationCancelled):
+        second.result(10)
+    assert not (tmp_path / "second").exists()
+    worker.close()
+
+
+def test_a_commit_that_comes_first_wins_over_a_cancel(app: Blazing, worker: Worker, tmp_path: Path) -> None:
+    op = app.step(nap_marked).enqueue(str(tmp_path / "begun"), 0.3)
+    begun(tmp_path / "begun")
     assert op.cancel() is Status.RUNNING
     assert op.result(10) == 0.3
     assert op.cancel() is Status.SUCCEEDED
 
 
-def test_a_failed_attempt_that_was_cancelled_is_not_repeated(app: Blazing, worker: Worker) -> None:
-    def slow_failure() -> None:
+def test_a_failed_attempt_that_was_cancelled_is_not_repeated(app: Blazing, worker: Worker, tmp_path: Path) -> None:
+    def slow_failure(marker: str) -> None:
+        Path(marker).touch()
         time.sleep(0.3)
         raise OSError("again")
 
-    op = app.step(slow_failure, retries=5, backoff=0.01).enqueue()
-    while op.status is Status.PENDING:
-        time.sleep(0.005)
+    op = app.step(slow_failure, retries=5, backoff=0.01).enqueue(str(tmp_path / "begun"))
+    begun(tmp_path / "begun")
     op.cancel()
     with pytest.raises(errors.OperationCancelled):
         op.result(10)

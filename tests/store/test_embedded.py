@@ -30,6 +30,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="bze-", dir="/tmp"))
     monkeypatch.setenv("BLAZING_HOME", str(path))
     monkeypatch.setenv("BLAZING_SOCKET_DIR", str(path / "run"))
+    monkeypatch.delenv("BLAZING_REDIS_SERVER", raising=False)
     yield path
     monkeypatch.undo()
     with pytest.MonkeyPatch.context() as patch:
