@@ -44,8 +44,8 @@ check: $(TEST_STAMP)
 bench: $(DEMO_STAMP)
 	$(BIN)/python -m benchmarks.throughput --ops 20000 --json
 
-soak:
-	@echo "there is no soak yet: it comes with the engine issue (issue 3)" >&2; exit 1
+soak: $(TEST_STAMP)
+	$(BIN)/python -m tests.fault.soak --ops 20000 --faults 120 --json
 
 lab: $(TEST_STAMP)
 	$(BIN)/jupyter lab notebooks/

@@ -161,11 +161,12 @@ def test_a_commit_repeated_changes_nothing(bench: Bench) -> None:
     assert bench.totals()["succeeded"] == 3
 
 
-def test_a_commit_of_anothers_operation_is_refused_whatever_else_the_worker_holds(bench: Bench) -> None:
+@pytest.mark.parametrize("held", [9, 50, 100], ids=["exact", "dense", "sparse"])
+def test_a_commit_of_anothers_operation_is_refused_whatever_else_the_worker_holds(bench: Bench, held: int) -> None:
     bench.enqueue(10)
     mine, theirs = ids(bench.claim(bench.a, 9)), ids(bench.claim(bench.b))
-    turn = bench.turn(bench.a, [*mine[:4], *theirs])
-    assert (turn.accepted, turn.lost) == (4, [f"f:n:n1:{theirs[0][0]}"])
+    turn = bench.turn(bench.a, [*mine[:7], *theirs], held=held)
+    assert (turn.accepted, turn.lost) == (7, [f"f:n:n1:{theirs[0][0]}"])
     assert bench.status(10) == "CLAIMED"
     assert bench.totals()["fenced"] == 1
     assert bench.turn(bench.b, theirs).accepted == 1
@@ -193,6 +194,15 @@ def test_a_dead_workers_claims_are_given_back_once_and_its_zombie_is_fenced(benc
     assert (zombie.accepted, len(zombie.lost), zombie.lease_lost, zombie.claims) == (0, 5, True, [])
     assert not bench.beat(bench.a)
     assert bench.turn(bench.b, again).accepted == 5
+
+
+def test_a_dead_worker_that_held_more_than_one_step_of_rescue_loses_nothing(bench: Bench) -> None:
+    bench.enqueue(600)
+    for _ in range(3):
+        bench.claim(bench.a, 200)
+    bench.pass_ms(1300, bench.b)
+    again = [i for _ in range(9) for i, _ in ids(bench.claim(bench.b, 256))]
+    assert len(again) == len(set(again)) == 600
 
 
 def test_the_third_death_ends_as_lost_with_its_story(bench: Bench) -> None:
@@ -233,6 +243,7 @@ def test_a_lost_claim_reply_is_recovered_without_a_new_claim_number(bench: Bench
     mine = ids(bench.claim(bench.a))
     found = bench.store.recover(bench.a, [f"f:n:n1:{mine[0][0]}"], now_ms=bench.now)
     assert ids(found) == mine[1:]
+    assert bench.turn(bench.a, mine).accepted == 3
 
 
 def test_retire_gives_back_and_drops_the_consumer(bench: Bench) -> None:
@@ -248,9 +259,13 @@ def test_the_clock_never_goes_back(bench: Bench) -> None:
     bench.enqueue(1)
     bench.claim(bench.a)
     bench.pass_ms(900, bench.a, bench.b)
-    bench.now -= 60_000
+    # A step back below what counts as an outage: the lease that is renewed then must not end earlier for it.
+    bench.now -= 400
     assert bench.beat(bench.a)
-    assert bench.store.rescue(now_ms=bench.now) == 0
+    bench.now += 400
+    bench.pass_ms(800, bench.b)
+    assert bench.status(1) == "CLAIMED"
+    assert bench.beat(bench.a)
 
 
 def test_a_flooded_segment_leaves_the_others_their_share(bench: Bench) -> None:
@@ -260,7 +275,7 @@ def test_a_flooded_segment_leaves_the_others_their_share(bench: Bench) -> None:
         bench.store.enqueue(Chunk("f", "n", node, incarnation, 1, [b"z"] * 5), now_ms=T0)
     got = {claim.segment: len(claim.entries) for claim in bench.claim(bench.a, 30)}
     assert got["f:n:n2"] == got["f:n:n3"] == 5
-    assert got["f:n:n1"] >= 10
+    assert 10 <= got["f:n:n1"] <= 20
 
 
 def test_accounting_holds_in_a_snapshot(bench: Bench) -> None:

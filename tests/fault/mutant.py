@@ -1,0 +1,71 @@
+"""Deliberate bugs in the scripts. A harness is trusted only if it kills them: `test_mutant.py` requires that each dies.
+
+As a pytest plugin (`-p tests.fault.mutant`) it puts the bug that `BLAZING_MUTANT` names into the scripts.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from blazing_nb.store import script
+
+
+class Mutant(NamedTuple):
+    """In `file`, `right` becomes `wrong`."""
+
+    file: str
+    right: str
+    wrong: str
+
+
+MUTANTS = {
+    "no_fence": Mutant("_commit", "if have[id] == claims[i] then", "if true then"),
+    "fence_without_claim_number": Mutant("_commit", "if have[id] == claims[i] then", "if have[id] then"),
+    "fence_by_number_of_rows": Mutant(
+        "_commit",
+        "if have[id] == claims[i] then",
+        "local rows = 0; for _ in pairs(have) do rows = rows + 1 end; if rows >= #ids then",
+    ),
+    "fence_without_owner": Mutant("_commit", "ids[#ids], held, worker)", "ids[#ids], held)"),
+    "repeated_commit_is_lost": Mutant("_commit", "elseif not committed(name, id, token) then", "else"),
+    "no_delete": Mutant("_finish", "redis.call('XDEL', seg, unpack(acks))", ""),
+    "no_ack": Mutant("_finish", "redis.call('XACK', seg, 'w', unpack(acks))", ""),
+    "rescue_without_death": Mutant("_rescue", "'deaths', 1)", "'deaths', 0)"),
+    "consumer_dropped_with_pending": Mutant("_rescue", "local empty = #rows < limit", "local empty = true"),
+    "rescue_leaves_the_worker": Mutant("_rescue", "redis.call('ZREM', P .. 'workers', worker)", ""),
+    "rescue_does_not_park": Mutant("_rescue", "park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000)", ""),
+    "outage_kills": Mutant("_clock", "now - seen > quiet", "false"),
+    "clock_goes_back": Mutant("_clock", "if now <= seen then return seen end", ""),
+    "parking_counts_as_a_claim": Mutant("_park", "'@parked', 0, id, 'JUSTID')", "'@parked', 0, id)"),
+    "unfair": Mutant("_take", "math.ceil(left / (#names - i + 1))", "left"),
+    "zombie_may_claim": Mutant("turn", "if not redis.call('ZSCORE', P .. 'workers', q.worker) then", "if false then"),
+    "enqueue_forgets_known": Mutant("enqueue", "and 'known' end", "and 'added' end"),
+    "old_incarnation_is_known": Mutant("enqueue", "and 'known' or 'fenced'", "and 'known' or 'known'"),
+    "cap_ignored": Mutant("enqueue", "if q.cap > 0 and", "if false and"),
+    "batch_offset_ignored": Mutant("enqueue", "if total ~= q.offset then", "if false then"),
+    "release_counts_as_a_death": Mutant("release", "'releases', 1)", "'x', 1)"),
+    "release_of_anothers": Mutant("release", "id, id, 1, q.worker)[1]", "id, id, 1)[1]"),
+    "recover_claims_again": Mutant(
+        "recover", "redis.call('XRANGE', seg, row[1], row[1])}", "redis.call('XCLAIM', seg, 'w', q.worker, 0, row[1])}"
+    ),
+}
+
+
+def mutate(name: str) -> None:
+    """Put a bug into every script that is loaded from now on."""
+    mutant, source = MUTANTS[name], script._source
+
+    def mutated(file: str) -> str:
+        text = source(file)
+        if file != mutant.file:
+            return text
+        assert mutant.right in text, f"{name}: {mutant.file}.lua has changed; mend the mutant"
+        return text.replace(mutant.right, mutant.wrong)
+
+    script._source = mutated
+    script.load.cache_clear()
+
+
+if "BLAZING_MUTANT" in os.environ:
+    mutate(os.environ["BLAZING_MUTANT"])
