@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -117,6 +118,30 @@ def url(short_dir: Path) -> Iterator[str]:
         yield f"unix://{socket}"
     finally:
         server.kill()
+
+
+@pytest.fixture
+def fresh_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state directory of the test's own, with a short path; in the end what runs on it is stopped."""
+    path = Path(tempfile.mkdtemp(prefix="bzh-", dir="/tmp"))
+    settings = {"BLAZING_HOME": path, "BLAZING_SOCKET_DIR": path / "run", "IPYTHONDIR": path / "ipython"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, str(value))
+    yield path
+    stop_everything(path)
+    shutil.rmtree(path)
+
+
+def stop_everything(home: Path) -> None:
+    """Stop the workers and the embedded server of a state directory."""
+    from blazing_nb import Blazing
+    from blazing_nb.store import embedded
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLAZING_HOME", str(home))
+        for record in (home / "workers").glob("*.json"):
+            Blazing(unquote(record.stem)).workers.stop()
+        embedded.stop()
 
 
 @pytest.fixture

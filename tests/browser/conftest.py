@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import stop_everything
+
 ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 FLAGS = [
     "--headless=new",
@@ -83,9 +85,7 @@ def lab() -> Iterator[Lab]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait(20)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("BLAZING_HOME", str(root / "home"))
-            _stop_everything(root / "home")
+        stop_everything(root / "home")
         shutil.rmtree(root)
 
 
@@ -98,15 +98,6 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         assert server.poll() is None, log.read_text()
         time.sleep(0.1)
     pytest.fail(f"JupyterLab did not answer:\n{log.read_text()}")
-
-
-def _stop_everything(home: Path) -> None:
-    from blazing_nb import Blazing
-    from blazing_nb.store import embedded
-
-    for record in (home / "workers").glob("*.json"):
-        Blazing(record.stem).workers.stop()
-    embedded.stop()
 
 
 # Not for the session: Playwright's loop counts as running in this thread while it is open.

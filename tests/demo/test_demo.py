@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +17,6 @@ import pytest
 from blazing_nb.demo.source import aggregate, measure, source_files
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="bzd-", dir="/tmp"))
-    monkeypatch.setenv("BLAZING_HOME", str(path))
-    monkeypatch.setenv("BLAZING_SOCKET_DIR", str(path / "run"))
-    yield path
-    from blazing_nb.store import embedded
-
-    embedded.stop()
-    shutil.rmtree(path)
 
 
 def demo(*arguments: str) -> subprocess.Popen[str]:
@@ -65,7 +50,7 @@ def assert_nothing_runs(home: Path) -> None:
     assert left == []
 
 
-def test_the_demo_counts_what_a_direct_computation_counts(home: Path, tmp_path: Path) -> None:
+def test_the_demo_counts_what_a_direct_computation_counts(fresh_home: Path, tmp_path: Path) -> None:
     figures = finish(demo("--files", "150", "--json", "--out", str(tmp_path / "demo.html")))
     expected = aggregate([measure(name) for name in source_files(150)])
     assert figures["findings"] == expected
@@ -74,10 +59,10 @@ def test_the_demo_counts_what_a_direct_computation_counts(home: Path, tmp_path: 
     page = (tmp_path / "demo.html").read_text()
     assert page.count("<svg") == 3
     assert re.findall(r"(?:https?:)?//|<script|@import|url\(", page) == []
-    assert_nothing_runs(home)
+    assert_nothing_runs(fresh_home)
 
 
-def test_an_interrupted_demo_leaves_nothing_running_and_is_finished_by_resume(home: Path, tmp_path: Path) -> None:
+def test_an_interrupted_demo_leaves_nothing_running_and_is_finished_by_resume(fresh_home: Path, tmp_path: Path) -> None:
     page = str(tmp_path / "demo.html")
     process = demo("--files", "1200", "--name", "cut", "--json", "--out", page)
     from blazing_nb import Blazing
@@ -95,13 +80,13 @@ def test_an_interrupted_demo_leaves_nothing_running_and_is_finished_by_resume(ho
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume cut" in err
-    assert_nothing_runs(home)
+    assert_nothing_runs(fresh_home)
     figures = finish(demo("--files", "1200", "--resume", "cut", "--json", "--out", page))
     assert figures["findings"] == aggregate([measure(name) for name in source_files(1200)])
-    assert_nothing_runs(home)
+    assert_nothing_runs(fresh_home)
 
 
-def test_a_senseless_request_is_one_line_and_exit_code_2(home: Path) -> None:
+def test_a_senseless_request_is_one_line_and_exit_code_2(fresh_home: Path) -> None:
     process = demo("--files", "0")
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2

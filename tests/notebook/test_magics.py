@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,24 +28,12 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     InteractiveShell.clear_instance()
 
 
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="bzm-", dir="/tmp"))
-    monkeypatch.setenv("BLAZING_HOME", str(path))
-    monkeypatch.setenv("BLAZING_SOCKET_DIR", str(path / "run"))
-    yield path
-    from blazing_nb.store import embedded
-
-    embedded.stop()
-    shutil.rmtree(path)
-
-
 def magic(shell: InteractiveShell, line: str) -> Any:
     return shell.run_line_magic("blazing", line)
 
 
 @pytest.mark.slow
-def test_up_twice_makes_one_app_one_server_one_set_of_workers(shell: InteractiveShell, home: Path) -> None:
+def test_up_twice_makes_one_app_one_server_one_set_of_workers(shell: InteractiveShell, fresh_home: Path) -> None:
     from blazing_nb.store import embedded
 
     app = magic(shell, "up --app m1 --workers 1")

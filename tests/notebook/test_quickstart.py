@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -13,22 +10,6 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-
-
-@pytest.fixture
-def fresh_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A state directory of its own: its server is stopped in the end, whatever the notebook did."""
-    home = Path(tempfile.mkdtemp(prefix="bzn-", dir="/tmp"))
-    monkeypatch.setenv("BLAZING_HOME", str(home))
-    monkeypatch.setenv("BLAZING_SOCKET_DIR", str(home / "run"))
-    yield home
-    from blazing_nb import Blazing
-    from blazing_nb.store import embedded
-
-    for record in (home / "workers").glob("*.json"):
-        Blazing(record.stem).workers.stop()
-    embedded.stop()
-    shutil.rmtree(home)
 
 
 @pytest.mark.slow

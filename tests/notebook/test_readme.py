@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,23 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 README = Path(__file__).parents[2] / "README.md"
 
 
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="bzr-", dir="/tmp"))
-    monkeypatch.setenv("BLAZING_HOME", str(path))
-    monkeypatch.setenv("BLAZING_SOCKET_DIR", str(path / "run"))
-    monkeypatch.setenv("IPYTHONDIR", str(path / "ipython"))
-    yield path
-    from blazing_nb import Blazing
-    from blazing_nb.store import embedded
-
-    Blazing("demo").workers.stop()
-    embedded.stop()
-    shutil.rmtree(path)
-
-
 @pytest.mark.slow
-def test_the_readme_runs(home: Path) -> None:
+def test_the_readme_runs(fresh_home: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) >= 3
     shell = InteractiveShell()
