@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PAYLOAD_LIMIT = 1 << 20
+SEGMENT_CAP = 1_000_000
 _sessions = iter(range(1, 1 << 62))
 
 
@@ -42,6 +43,8 @@ class Blazing:
         node_id: the name that this process writes its segments under. Default: `NODE_ID`, read at each enqueue, else
             a unique name.
         payload_limit: bytes that one operation's arguments may take.
+        segment_cap: operations that a segment may hold; beyond that `enqueue` raises `SegmentFull`, or waits where
+            `options(block=...)` says so. 0: no cap.
 
     Example:
         >>> with Blazing("demo") as app:
@@ -58,6 +61,7 @@ class Blazing:
         node_id: str | None = None,
         *,
         payload_limit: int = PAYLOAD_LIMIT,
+        segment_cap: int = SEGMENT_CAP,
     ) -> None:
         self.app_id = check_name(app_id, "app_id")
         self._url = url
@@ -65,6 +69,9 @@ class Blazing:
         if payload_limit < 1:
             raise UsageError(f"payload_limit must be at least 1 byte, not {payload_limit}.")
         self.payload_limit = payload_limit
+        if segment_cap < 0:
+            raise UsageError(f"segment_cap is at least 0 operations, not {segment_cap}.")
+        self.segment_cap = segment_cap
         self.steps: dict[str, Step] = {}
         self.workers = Workers(self)
         self.session = 0

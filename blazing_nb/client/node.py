@@ -38,6 +38,7 @@ class Call(msgspec.Struct, frozen=True):
     expires_ms: int = 0
     expires_at_ms: int = 0
     options: bytes = b""
+    cap: int = 0
 
 
 class _Pending(msgspec.Struct):
@@ -128,6 +129,7 @@ class NodeWriter:
             at_ms=call.at_ms,
             expires_ms=call.expires_ms,
             expires_at_ms=call.expires_at_ms,
+            cap=call.cap,
         )
         self._listener.track(range_, results, slot)
         self._next = last + 1

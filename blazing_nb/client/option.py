@@ -28,6 +28,7 @@ class Options(msgspec.Struct, frozen=True):
     expires_at_ms: int = 0
     key: str = ""
     call: bytes = b""
+    block_s: float = 0.0
 
     @classmethod
     def make(
@@ -39,6 +40,7 @@ class Options(msgspec.Struct, frozen=True):
         priority: str,
         key: str | None,
         call: bytes,
+        block: float,
     ) -> Options:
         """Raises `UsageError` where a value does not fit, or two do not go together."""
         if priority not in PRIORITIES:
@@ -59,6 +61,7 @@ class Options(msgspec.Struct, frozen=True):
             expires_at_ms=_moment(expires, "expires") if moment and isinstance(expires, datetime) else 0,
             key="" if key is None else check_name(key, "key"),
             call=call,
+            block_s=seconds(block, "block") / 1000,
         )
 
 

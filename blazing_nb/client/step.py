@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -23,7 +24,7 @@ from blazing_nb.core.codec import Prepared, prepare_call, seal_call
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import context
-from blazing_nb.errors import BatchExists, BlazingError, InvalidArguments, PayloadTooLarge, UsageError
+from blazing_nb.errors import BatchExists, BlazingError, InvalidArguments, PayloadTooLarge, SegmentFull, UsageError
 from blazing_nb.store.store import Chunk
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 DEFAULT = Policy()
 FIRST_CHUNK = 64
+FIRST_PAUSE_S = 0.005
+LAST_PAUSE_S = 0.2
+Sent = TypeVar("Sent")
 CHUNK = 1000
 
 
@@ -73,6 +77,7 @@ class Step:
 
         Raises:
             InvalidArguments, ValueNotSerializable, PayloadTooLarge: nothing was sent.
+            SegmentFull: the segment is at its cap; nothing was sent.
             StoreUnavailable: the store did not answer within its deadline.
         """
         prepared = self._prepare(args, kwargs)
@@ -80,7 +85,7 @@ class Step:
             return self._enqueue_once(prepared)
         writer = self.app.writer()
         results = Results(1)
-        range_ = writer.send(self._call([prepared]), results, 0)
+        range_ = self._when_there_is_room(lambda: writer.send(self._call([prepared]), results, 0))
         return Operation(self.app, next(range_.ids()), results, 0)
 
     def options(
@@ -94,6 +99,7 @@ class Step:
         retries: int | None = None,
         timeout: float | None = None,
         retention: float | None = None,
+        block: float = 0.0,
     ) -> Step:
         """The same step, whose next calls differ: `step.options(delay=5).enqueue(x)`; for `map` too.
 
@@ -106,6 +112,7 @@ class Step:
             retries: instead of the step's own.
             timeout: seconds that an attempt may take (seen as `current().deadline`; not enforced yet).
             retention: seconds that the outcome is kept.
+            block: seconds to wait for room where the segment is full, for each call or chunk; then `SegmentFull`.
 
         Raises:
             UsageError: values that do not fit, or not together. Nothing was sent.
@@ -118,6 +125,7 @@ class Step:
             priority=priority,
             key=key,
             call=call_options(retries, timeout, retention),
+            block=block,
         )
         return made
 
@@ -187,7 +195,7 @@ class Step:
             if not prepared:
                 return batch
             call = self._call(prepared, name or "", len(batch) if name else 0)
-            batch.extend(writer, call)
+            self._when_there_is_room(functools.partial(batch.extend, writer, call))
             size = min(CHUNK, size * 4)
 
     def _begin(self, name: str | None, resume: bool) -> Batch:
@@ -216,7 +224,20 @@ class Step:
             expires_ms=options.expires_ms,
             expires_at_ms=options.expires_at_ms,
             options=options.call,
+            cap=self.app.segment_cap,
         )
+
+    def _when_there_is_room(self, send: Callable[[], Sent]) -> Sent:
+        """Send; where the segment is full, again and again for as long as the caller said."""
+        end, pause = time.monotonic() + self._options.block_s, FIRST_PAUSE_S
+        while True:
+            try:
+                return send()
+            except SegmentFull:
+                if time.monotonic() + pause > end:
+                    raise
+            time.sleep(pause)
+            pause = min(LAST_PAUSE_S, 2 * pause)
 
     def _enqueue_once(self, prepared: Prepared) -> Operation:
         """The store gives the id; the arguments are signed under the key, which is known before."""

@@ -8,7 +8,6 @@ import pytest
 
 from blazing_nb import Blazing, Worker, errors
 from blazing_nb.core.dot import OperationId
-from blazing_nb.store.store import Chunk
 
 
 def same(x: Any) -> Any:
@@ -107,18 +106,19 @@ def test_a_restarted_node_is_drained_beside_the_new_one(url: str, app_id: str) -
         assert (segment.node, segment.waiting) == ("n1", 2)
 
 
-def test_a_full_segment_leaves_the_batch_usable(app: Blazing, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = app.step(same)
-    enqueue = app.store.enqueue
-
-    def capped(chunk: Chunk) -> str:
-        from msgspec.structs import replace
-
-        return enqueue(replace(chunk, cap=100))
-
-    monkeypatch.setattr(app.store, "enqueue", capped)
-    with pytest.raises(errors.SegmentFull) as caught:
-        step.map(range(500))
-    assert (caught.value.depth, caught.value.cap) == (64, 100)
-    step.enqueue(1)
-    assert app.snapshot().waiting == 65
+def test_a_full_segment_refuses_or_waits_as_asked(url: str, app_id: str) -> None:
+    with Blazing(app_id, url=url, node_id="n1", segment_cap=100) as app:
+        step = app.step(same)
+        with pytest.raises(errors.SegmentFull) as caught:
+            step.map(range(500))
+        assert (caught.value.depth, caught.value.cap) == (64, 100)
+        step.enqueue(1)
+        assert app.snapshot().waiting == 65
+        with pytest.raises(errors.SegmentFull):
+            step.options(block=0.05).map(range(64))
+        worker = Worker(app_id, url=url).start()
+        assert step.options(block=20).map(range(64)).results(10) == list(range(64))
+        assert step.options(block=20).enqueue(7).result(10) == 7
+        worker.close()
+    with pytest.raises(errors.UsageError):
+        Blazing(app_id, segment_cap=-1)
