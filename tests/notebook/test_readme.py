@@ -25,6 +25,7 @@ def test_the_readme_runs(fresh_home: Path) -> None:
     asyncio.run(run())
     assert shell.user_ns["operation"].result() == 6
     assert shell.user_ns["batch"].results() == [2, 3, 1]
+    shell.user_ns["app"].close()
     shell.extension_manager.unload_extension("blazing_nb")
     shell.history_manager.end_session()
     InteractiveShell.clear_instance()
