@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
@@ -23,6 +22,7 @@ from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import AppClosed, BatchUnknown, OperationUnknown, UnknownStep, UsageError
+from blazing_nb.store.process import unique_name
 from blazing_nb.store.store import Store
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class Blazing:
         name = node_id or self._node_id or os.environ.get("NODE_ID") or self._unique
         with self._lock:
             if not name:
-                name = self._unique = _unique_name()
+                name = self._unique = unique_name()
             writer = self._writers.get(name)
             if writer is None:
                 check_name(name, "NODE_ID")
@@ -287,8 +287,3 @@ class Blazing:
     def segments(self) -> pd.DataFrame:
         """Depths of every segment as a frame."""
         return segments_frame(self.snapshot())
-
-
-def _unique_name() -> str:
-    host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:32]
-    return f"{host}-{os.getpid()}-{os.urandom(3).hex()}"

@@ -1,9 +1,17 @@
-"""Whether a process that was started earlier still lives: its id together with its start time, since ids are reused."""
+"""Names of processes, and whether one that was started earlier still lives: ids are reused, so its start time counts."""
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 from pathlib import Path
+
+
+def unique_name() -> str:
+    """A name for this process that says where it runs, fit for keys."""
+    host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:32]
+    return f"{host}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
 def started_at(pid: int) -> str | None:

@@ -19,6 +19,7 @@ from blazing_nb.core.name import check_name
 from blazing_nb.errors import StoreError, UsageError
 from blazing_nb.store import embedded
 from blazing_nb.store.bell import Bell
+from blazing_nb.store.process import unique_name
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
@@ -64,7 +65,7 @@ class Worker:
         if not 0.3 <= lease <= 3600 or threads < 1 or grace < 0:
             raise UsageError("A worker needs 0.3 <= lease <= 3600 s, threads >= 1 and grace >= 0 s.", lease=lease)
         self.app_id = check_name(app_id, "app_id")
-        self.worker_id = check_name(worker_id or _unique_name(), "worker_id")
+        self.worker_id = check_name(worker_id or unique_name(), "worker_id")
         self._lease_ms = round(lease * 1000)
         self._grace_s = grace
         self._url = url or os.environ.get("BLAZING_REDIS_URL")
@@ -344,8 +345,3 @@ class Worker:
                 "%s leaves without saying so (%s); its claims go back when the lease ends", self.consumer, error
             )
         self._bell.forget()
-
-
-def _unique_name() -> str:
-    host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:32]
-    return f"{host}-{os.getpid()}-{os.urandom(2).hex()}"
