@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
@@ -121,6 +122,9 @@ class Blazing:
             store.close()
             raise
         self._store, self._listener = store, Listener(store)
+        # An app that nobody holds any more (its cell was run again) leaves no thread behind.
+        self._shut = weakref.finalize(self, _shut, self._listener, store)
+        self._shut.atexit = False
         self._writers: dict[str, NodeWriter] = {}
         self._unique = ""
         self.session = next(_sessions)
@@ -140,8 +144,7 @@ class Blazing:
             self._closed = True
             if self._pid == os.getpid():
                 self._pid = 0
-                self._listener.close()
-                self._store.close()
+                self._shut()
 
     @property
     def closed(self) -> bool:
@@ -287,3 +290,8 @@ class Blazing:
     def segments(self) -> pd.DataFrame:
         """Depths of every segment as a frame."""
         return segments_frame(self.snapshot())
+
+
+def _shut(listener: Listener, store: Store) -> None:
+    listener.close()
+    store.close()

@@ -1,4 +1,4 @@
-"""Names of processes, and whether one that was started earlier still lives: ids are reused, so its start time counts."""
+"""Names of processes, and whether one still lives: ids are reused, so its start time counts too."""
 
 from __future__ import annotations
 

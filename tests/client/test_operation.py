@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from typing import Any
 
@@ -163,6 +164,18 @@ def test_an_app_used_after_close_says_so(url: str, app_id: str) -> None:
         step.enqueue(1)
     with pytest.raises(errors.AppClosed):
         app.snapshot()
+
+
+def test_an_app_that_is_dropped_leaves_no_thread(url: str, app_id: str) -> None:
+    def drop() -> threading.Thread:
+        app = Blazing(app_id, url=url)
+        app.step(double).enqueue(1)
+        return app.listener._thread
+
+    thread = drop()
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a{b", "a}b", "a|b", "a\nb", "\0", "x" * 65, "@a"], ids=repr)
