@@ -4,14 +4,14 @@ BlazingError
 ├── UsageError(ValueError): the call is wrong; nothing was sent
 │   ├── InvalidName, InvalidOperationId, InvalidArguments, UnknownStep, StepNotEnqueueable
 │   ├── ValueNotSerializable, PayloadTooLarge
-│   └── AppClosed, BatchExists, BatchUnknown, OperationUnknown
+│   └── AppClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
-│   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull
+│   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull
 │   ├── ServerNotFound, ServerFailed: the embedded server
 │   └── LeaseLost: this worker is no longer registered
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe
 ├── OperationError: how an operation ended when not well
-│   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable
+│   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable, ReferenceUnknown
 ├── OperationTimeout(TimeoutError): the wait ended; the operation goes on
 └── WorkersNotReady
 """
@@ -84,6 +84,14 @@ class BatchUnknown(UsageError):
     """No batch of that name is recorded in this app."""
 
 
+class BatchUnfinished(UsageError):
+    """The batch is not done: wait for it or cancel it before it is forgotten."""
+
+
+class NotRetryable(UsageError):
+    """Only an operation that ended without success, and whose arguments are still kept, can be retried."""
+
+
 class OperationUnknown(UsageError):
     """No operation of that id is in the store: it was never stored, or its retention has passed."""
 
@@ -106,6 +114,10 @@ class ScriptRefused(StoreError):
 
 class SegmentFull(StoreError):
     """The segment is at its cap: `depth` and `cap` say so. Enqueue again when workers have drained it."""
+
+
+class StoreFull(StoreError):
+    """The server has used most of the memory that it may: `used` and `limit` in bytes. Commits still pass."""
 
 
 class ServerNotFound(StoreError):
@@ -162,6 +174,10 @@ class OperationExpired(OperationError):
 
 class ResultUnavailable(OperationError):
     """The step's result could not be encoded, or is above the limit."""
+
+
+class ReferenceUnknown(OperationError):
+    """The value that `app.put` stored is not there any more: its retention has passed. Put it again."""
 
 
 class OperationTimeout(BlazingError, TimeoutError):

@@ -6,22 +6,28 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
 from blazing_nb.client.batch import Batch
+from blazing_nb.client.failed import Failed
 from blazing_nb.client.listener import Listener
-from blazing_nb.client.monitor import segments_frame
+from blazing_nb.client.listing import Listing
+from blazing_nb.client.monitor import roll_ups_frame, segments_frame
 from blazing_nb.client.node import NodeWriter
 from blazing_nb.client.operation import Operation
-from blazing_nb.client.option import Kinds, policy
+from blazing_nb.client.option import Kinds, Limits, limits, policy, seconds
 from blazing_nb.client.results import Results
 from blazing_nb.client.step import Step
+from blazing_nb.client.value import get, put
 from blazing_nb.client.workers import Workers
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
+from blazing_nb.core.reference import Ref
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.core.snapshot import Snapshot
+from blazing_nb.core.status import Status
 from blazing_nb.errors import AppClosed, BatchUnknown, OperationUnknown, UnknownStep, UsageError
 from blazing_nb.store.process import unique_name
 from blazing_nb.store.store import Store
@@ -186,6 +192,8 @@ class Blazing:
         give_up_on: Kinds = (),
         retention: float = 86_400.0,
         timeout: float | None = None,
+        max_in_flight: int | None = None,
+        rate: str | float | None = None,
     ) -> Step: ...
     @overload
     def step(
@@ -198,6 +206,8 @@ class Blazing:
         give_up_on: Kinds = (),
         retention: float = 86_400.0,
         timeout: float | None = None,
+        max_in_flight: int | None = None,
+        rate: str | float | None = None,
     ) -> Callable[[Callable[..., Any]], Step]: ...
 
     def step(
@@ -211,6 +221,8 @@ class Blazing:
         give_up_on: Kinds = (),
         retention: float = 86_400.0,
         timeout: float | None = None,
+        max_in_flight: int | None = None,
+        rate: str | float | None = None,
     ) -> Any:
         """Register a function as a step: `@app.step` or `@app.step(retries=3)`; `def` and `async def` alike.
 
@@ -222,18 +234,22 @@ class Blazing:
             retry_on, give_up_on: exception classes that are (not) worth another attempt.
             retention: seconds that outcomes are kept.
             timeout: seconds that an attempt may take (seen as `current().deadline`; not enforced yet).
+            max_in_flight: how many may be claimed at once, over all workers.
+            rate: how many may be claimed a second, a minute or an hour, over all workers: "100/s", "30/m", "5/h". A
+                tenth of a second's worth may start at once.
         """
         rules = policy(retries, backoff, retry_on, give_up_on, retention, timeout)
+        bounds = limits(max_in_flight, rate)
         if function is None:
-            return lambda decorated: self._step(decorated, name, rules)
-        return self._step(function, name, rules)
+            return lambda decorated: self._step(decorated, name, rules, bounds)
+        return self._step(function, name, rules, bounds)
 
-    def _step(self, function: Callable[..., Any], name: str | None, rules: Policy) -> Step:
+    def _step(self, function: Callable[..., Any], name: str | None, rules: Policy, bounds: Limits) -> Step:
         if isinstance(function, Step):
             function = function.function
         if not callable(function):
             raise UsageError(f"@app.step takes a function, not {type(function).__name__}.")
-        made = Step(self, function, name or function.__name__, rules)
+        made = Step(self, function, name or function.__name__, rules, bounds)
         self.steps[made.name] = made
         return made
 
@@ -282,6 +298,53 @@ class Blazing:
         range_ = Range(op.step, op.prio, op.node, op.incarnation, op.counter, op.counter)
         self.listener.attach([range_], results)
         return Operation(self, op, results, 0)
+
+    def operations(
+        self,
+        status: Status | str | None = None,
+        *,
+        step: str | None = None,
+        since: datetime | float | None = None,
+        limit: int = 100,
+    ) -> Listing:
+        """Operations of the app, whoever enqueued them: first those that are not final, then the others, newest first.
+
+        Args:
+            status: one of `Status`, or None for all.
+            step: of that step only.
+            since: finished after that moment, or at most that many seconds ago. Leaves out what is not final.
+            limit: of a page, 1 to 10,000; `listing.more()` is the next one.
+        """
+        return Listing(self, status, step, since, limit)
+
+    def failed(self, step: str | None = None, *, limit: int = 1000) -> Failed:
+        """The dead letters: operations that ended FAILED, LOST or EXPIRED and were not retried, newest first."""
+        return Failed(self, step, limit)
+
+    def roll_ups(self, last: float = 3600.0) -> pd.DataFrame:
+        """What happened in each second of the last `last` seconds (3600 at most) in which something did, by step.
+
+        Columns: at (UTC), step, then counts within that second: enqueued, claimed, succeeded, failed, ...
+        """
+        return roll_ups_frame(self.store, self.snapshot(), seconds(last, "last", low=1.0))
+
+    # -- values ------------------------------------------------------------------------------------------------------
+
+    def put(self, value: Any, *, retention: float = 86_400.0) -> Ref:
+        """Store a value once; the reference to pass to steps instead of it. The same content is stored once.
+
+        Args:
+            value: anything that can be an argument, up to 256 MiB encoded.
+            retention: seconds that it stays; a later `put` of the same lengthens it.
+
+        Raises:
+            ValueNotSerializable, PayloadTooLarge: nothing was sent.
+        """
+        return put(self, value, seconds(retention, "retention", low=1.0))
+
+    def get(self, ref: Ref) -> Any:
+        """The value of a reference. Raises `ReferenceUnknown` where its retention has passed."""
+        return get(self, ref)
 
     def snapshot(self) -> Snapshot:
         """Counts and depths at this moment; costs the same at any load."""

@@ -13,7 +13,7 @@ from blazing_nb.client.results import Results
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.status import Status
-from blazing_nb.errors import OperationTimeout, StoreError, StoreUnavailable
+from blazing_nb.errors import BatchUnfinished, OperationTimeout, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,6 +123,21 @@ class Batch:
         """Cancel all that is not final; how many were CANCELLED now, ASKED (they run) or FINAL already."""
         answers = self._app.store.cancel([op for range_ in self._ranges for op in range_.ids()])
         return {answer: answers.count(answer) for answer in sorted(set(answers))}
+
+    def forget(self) -> int:
+        """Drop its outcomes, and its name, from the store now instead of after their retention; how many there were.
+        What has arrived here can still be read.
+
+        Raises:
+            BatchUnfinished: nothing was dropped.
+        """
+        if not self.done():
+            raise BatchUnfinished(
+                f"{len(self) - self.done_count} of {len(self)} operations are not finished: wait for them, or cancel.",
+                done=self.done_count,
+                total=len(self),
+            )
+        return self._app.store.forget([op for range_ in self._ranges for op in range_.ids()], self.name or "")
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Operation]:
         """Operations in the order in which they finish. Raises `OperationTimeout` after `timeout` seconds."""

@@ -7,13 +7,16 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.decode import exception_of, value_of
+from blazing_nb.client.history import history_frame, transitions
 from blazing_nb.client.results import Results
 from blazing_nb.core.dot import OperationId
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
-from blazing_nb.errors import OperationTimeout, OperationUnknown
+from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from blazing_nb.client.app import Blazing
 
 
@@ -104,11 +107,40 @@ class Operation:
             raise OperationUnknown(f"{self.op.text} is not in the store: never stored, or its retention has passed.")
         return {"CANCELLED": Status.CANCELLED, "ASKED": Status.RUNNING}.get(answer) or self.status
 
+    def retry(self) -> Operation:
+        """Enqueue it anew, where it ended without success: another operation. A second time: the same other one.
+
+        Raises:
+            NotRetryable: it succeeded, goes on, or was forgotten.
+        """
+        [found] = self._app.store.retry([self.op])
+        if found is None:
+            raise NotRetryable(f"{self.op.text} cannot be retried: it did not fail, or it was forgotten.")
+        operation = self._app.attach(found.text)
+        assert isinstance(operation, Operation)  # noqa: S101 - an id was given
+        return operation
+
+    @property
+    def progress(self) -> tuple[float, float | None, str] | None:
+        """What it reported last by `current().progress`: (done, total, text); None where it did not."""
+        text = self._app.store.story(self.op).get("progress")
+        if text is None:
+            return None
+        done, total, note = text.split(";", 2)
+        return float(done), float(total) if total else None, note
+
     def failures(self) -> list[tuple[int, float, str]]:
         """Attempts that failed and were repeated: (claim number, moment in seconds since 1970, error)."""
-        story = self._app.store.story(self.op)
-        rows = [(int(field[6:]), text.partition(";")) for field, text in story.items() if field.startswith("error:")]
-        return sorted((claim, int(ms) / 1000, error) for claim, (ms, _, error) in rows)
+        rows = transitions(self._app.store, self.op)
+        return [(row.claim, row.at_ms / 1000, row.error) for row in rows if row.event == "retried"]
+
+    def history(self) -> pd.DataFrame:
+        """Every transition, in order.
+
+        Columns: event (enqueued, claimed, started, retried, rescued, released, and how it ended), status after it, at
+        (UTC), worker, claim (its number), attempt (executions begun), error.
+        """
+        return history_frame(transitions(self._app.store, self.op))
 
     def _outcome(self) -> Outcome | None:
         record = self._results.records[self._slot]

@@ -14,6 +14,9 @@ from blazing_nb.core.policy import CallOptions, Policy
 from blazing_nb.errors import UsageError
 
 PRIORITIES = {"high": "h", "normal": "n", "low": "l"}
+UNITS_S = {"s": 1, "m": 60, "h": 3600}
+BURST_S = 0.1
+"""A rate lets a tenth of a second's worth start at once: in any w seconds at most rate * (w + 0.1), or one."""
 LONGEST_S = 366 * 24 * 3600.0
 Kinds = type[BaseException] | Iterable[type[BaseException]]
 
@@ -96,6 +99,41 @@ def policy(
         retention_ms=seconds(retention, "retention", low=1.0),
         timeout_ms=0 if timeout is None else seconds(timeout, "timeout", low=0.001),
     )
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Of a step, over all workers: operations in flight (0: any number), and claims a second (0: as many as wanted)."""
+
+    in_flight: int = 0
+    per_second: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """As the scripts read it: `<in flight>;<ms between two>;<burst>`; empty where nothing is limited."""
+        if not self.in_flight and not self.per_second:
+            return ""
+        interval = 1000 / self.per_second if self.per_second else 0
+        return f"{self.in_flight};{interval:.6f};{max(1, round(self.per_second * BURST_S))}"
+
+
+def limits(max_in_flight: int | None, rate: str | float | None) -> Limits:
+    """Raises `UsageError` where a limit is not positive, or a rate does not read."""
+    if max_in_flight is not None and (isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int)):
+        raise UsageError(f"max_in_flight is a whole number from 1, not {max_in_flight!r}.")
+    if max_in_flight is not None and not 1 <= max_in_flight <= 1_000_000:
+        raise UsageError(f"max_in_flight is a whole number from 1 to 1,000,000, not {max_in_flight!r}.")
+    return Limits(max_in_flight or 0, 0.0 if rate is None else _per_second(rate))
+
+
+def _per_second(rate: object) -> float:
+    number, _, unit = str(rate).partition("/")
+    try:
+        value = float(number) / UNITS_S[unit.strip() or "s"]
+    except (ValueError, KeyError):
+        value = math.nan
+    if isinstance(rate, bool) or not 1e-4 <= value <= 1e6:
+        raise UsageError(f'rate is like "100/s", "30/m" or "5/h" (1/h to 1,000,000/s), not {rate!r}.')
+    return value
 
 
 def seconds(value: object, what: str, *, low: float = 0.0) -> int:

@@ -6,7 +6,8 @@ import copy
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,7 @@ from blazing_nb.client.batch import Batch
 from blazing_nb.client.code import describe
 from blazing_nb.client.node import Call
 from blazing_nb.client.operation import Operation
-from blazing_nb.client.option import Options, call_options
+from blazing_nb.client.option import Limits, Options, call_options
 from blazing_nb.client.results import Results
 from blazing_nb.core.code import seal_code
 from blazing_nb.core.codec import Prepared, prepare_call, seal_call
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
 
 DEFAULT = Policy()
+UNLIMITED = Limits()
 FIRST_CHUNK = 64
 FIRST_PAUSE_S = 0.005
 LAST_PAUSE_S = 0.2
 Sent = TypeVar("Sent")
 CHUNK = 1000
+WINDOW_LIMIT = 100_000
 
 
 class Step:
@@ -49,13 +52,21 @@ class Step:
         9
     """
 
-    def __init__(self, app: Blazing, function: Callable[..., Any], name: str, policy: Policy = DEFAULT) -> None:
+    def __init__(
+        self,
+        app: Blazing,
+        function: Callable[..., Any],
+        name: str,
+        policy: Policy = DEFAULT,
+        limits: Limits = UNLIMITED,
+    ) -> None:
         self.app = app
         self.function = function
         self.name = check_name(name, "step name")
         self._signature = inspect.signature(function)
         self._plain_arity = _arity(self._signature)
         self.policy = policy
+        self.limits = limits
         self._options = Options()
         self._code: tuple[int, bytes] | None = None
         functools.update_wrapper(self, function)
@@ -166,6 +177,40 @@ class Step:
         """Like `map`; each item is a sequence of positional arguments."""
         return self._map((tuple(item) for item in items), name, resume, node_id)
 
+    def imap(
+        self, items: Iterable[Any], *, window: int = 1000, ordered: bool = True, timeout: float | None = None
+    ) -> Iterator[Any]:
+        """The results, one after the other, of calls for each item, which may be endless: `items` is read no further
+        than `window` operations ahead of what was taken.
+
+        Args:
+            window: operations that are enqueued and not yet taken, 1 to 100,000.
+            ordered: in the items' order, else as they finish.
+            timeout: seconds to wait for the next result; then `OperationTimeout`. Nothing is cancelled.
+
+        Raises:
+            Exception: what the step raised, at the place of its result; the rest can be taken no more.
+        """
+        if not 1 <= window <= WINDOW_LIMIT:
+            raise UsageError(f"window is 1 to {WINDOW_LIMIT} operations, not {window}.")
+        return self._windowed(iter(items), window, ordered, timeout)
+
+    def _windowed(self, items: Iterator[Any], window: int, ordered: bool, timeout: float | None) -> Iterator[Any]:
+        ahead: deque[Iterator[Operation]] = deque()
+        part = max(1, window // 4)
+        while True:
+            while len(ahead) < max(1, window // part) and (group := list(islice(items, part))):
+                batch = self.map(group)
+                ahead.append(self._operations(batch, ordered, timeout))
+            if not ahead:
+                return
+            for operation in ahead.popleft():
+                yield operation.result(timeout)
+
+    @staticmethod
+    def _operations(batch: Batch, ordered: bool, timeout: float | None) -> Iterator[Operation]:
+        return (batch[i] for i in range(len(batch))) if ordered else batch.as_completed(timeout)
+
     def code(self) -> bytes:
         """The hash of the step's code; recorded in the store where this process has not yet done so."""
         session = self.app.session
@@ -173,7 +218,7 @@ class Step:
             record = describe(self.function, self.name, self.policy)
             digest, sealed = seal_code(record, self.app.app_id, self.name, self.app.ring)
             options = msgspec.msgpack.encode({"lane": "async" if record.is_async else "thread", "code": digest})
-            self.app.store.define(self.name, digest, sealed, options)
+            self.app.store.define(self.name, digest, sealed, options, self.limits.text)
             self._code = (session, digest)
         return self._code[1]
 

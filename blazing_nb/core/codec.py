@@ -1,22 +1,31 @@
 """Values to bytes and back. Plain data travels as msgpack; anything else as a signed pickle, verified before use.
 
 Payload: `\\0` + msgpack, or `\\1` + key id's length (1 byte) + key id + mac (32 bytes) + pickle; the mac covers the
-context and the pickle. Envelope of a call: the same, with the 12 bytes of the code's hash after the first byte; where
+context and the pickle. `\\5` is like `\\1`, with the value's large buffers (arrays, columns) beside the pickle.
+Envelope of a call: the same, with the 12 bytes of the code's hash after the first byte; where
 the first byte has the bit `\\2`, then the length (2 bytes) of the call's options, and they.
 """
 
 from __future__ import annotations
 
 import pickle
+import struct
 import traceback
 from typing import Any
 
 import msgspec
 
 from blazing_nb.core.signature import MAC_SIZE, KeyRing
-from blazing_nb.errors import PayloadInvalid, RemoteError, RemoteTraceback, TrustError, ValueNotSerializable
+from blazing_nb.errors import (
+    BlazingError,
+    PayloadInvalid,
+    RemoteError,
+    RemoteTraceback,
+    TrustError,
+    ValueNotSerializable,
+)
 
-PLAIN, SIGNED, OPTIONS = 0, 1, 2
+PLAIN, SIGNED, OPTIONS, BUFFERS = 0, 1, 2, 4
 RESULT = b"result"
 """Stands for the code in the context of a result: a reader no longer knows which code made it."""
 HASH_SIZE = 12
@@ -51,7 +60,7 @@ def prepare(value: object, what: str) -> Prepared:
             return PLAIN, _pack(value)
     except (OverflowError, UnicodeEncodeError, RecursionError):
         pass  # an integer over 64 bits, a lone surrogate, a cycle: pickle takes these
-    return SIGNED, _pickle(value, what)
+    return _pickle(value, what)
 
 
 def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
@@ -60,14 +69,14 @@ def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
         try:
             return PLAIN, _pack((args, kwargs))
         except (OverflowError, UnicodeEncodeError):
-            return SIGNED, _pickle([list(args), kwargs], "an argument")
+            return _pickle([list(args), kwargs], "an argument")
     return prepare([list(args), kwargs], "an argument")
 
 
 def seal(prepared: Prepared, ring: KeyRing, ctx: bytes) -> bytes:
     """The payload; signed where it is a pickle."""
     kind, data = prepared
-    return b"\0" + data if kind == PLAIN else b"\1" + _signed(data, ring, ctx)
+    return b"\0" + data if kind == PLAIN else bytes((kind,)) + _signed(data, ring, ctx + _mark(kind))
 
 
 def unseal(payload: bytes, ring: KeyRing, ctx: bytes) -> Any:
@@ -81,7 +90,7 @@ def seal_call(prepared: Prepared, code: bytes, ring: KeyRing, ctx: bytes, option
     head = bytes((kind | (OPTIONS if options else 0),)) + code
     if options:
         head += len(options).to_bytes(2, "big") + options
-    return head + (data if kind == PLAIN else _signed(data, ring, ctx + options))
+    return head + (data if kind == PLAIN else _signed(data, ring, ctx + options + _mark(kind)))
 
 
 def code_of(envelope: bytes) -> bytes:
@@ -98,7 +107,7 @@ def unseal_call(envelope: bytes, ring: KeyRing, ctx: bytes) -> tuple[list[Any], 
         options = options_of(envelope)
         at += 2 + len(options)
         ctx += options
-    value = _open(bytes((envelope[0] & SIGNED,)) if envelope else b"", envelope[at:], ring, ctx)
+    value = _open(bytes((envelope[0] & ~OPTIONS,)) if envelope else b"", envelope[at:], ring, ctx)
     if type(value) is not list or [type(part) for part in value] != [list, dict]:
         raise PayloadInvalid("the arguments are not [list, dict]")
     return value[0], value[1]
@@ -144,17 +153,51 @@ def decode_failure(payload: bytes, ring: KeyRing, ctx: bytes) -> BaseException:
     return rebuilt
 
 
-def _pickle(value: object, what: str) -> bytes:
+def describe_failure(payload: bytes) -> str:
+    """`type: message` of a failure, without trusting it."""
+    try:
+        name, message, *_ = msgspec.msgpack.decode(payload, type=tuple[str, str, str, bytes | None])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise PayloadInvalid("not a failure") from error
+    return f"{name}: {message}"
+
+
+def _mark(kind: int) -> bytes:
+    """What a signature covers of the kind: nobody can have a plain pickle read as one with buffers."""
+    return b"buffers" if kind & BUFFERS else b""
+
+
+def _pickle(value: object, what: str) -> Prepared:
     import cloudpickle
 
+    buffers: list[pickle.PickleBuffer] = []
     try:
-        data: bytes = cloudpickle.dumps(value, protocol=5)
+        data: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        raw = [buffer.raw() for buffer in buffers]
     except Exception as error:
         raise ValueNotSerializable(
             f"{what} of type {type(value).__qualname__} is neither plain data nor picklable: {error}",
             type=type(value).__qualname__,
         ) from error
-    return data
+    if not raw:
+        return SIGNED, data
+    sizes = struct.pack(f">{len(raw) + 2}Q", len(raw), len(data), *(part.nbytes for part in raw))
+    return SIGNED | BUFFERS, b"".join((sizes, data, *raw))
+
+
+def _unpickle(kind: int, data: bytes) -> Any:
+    """The value; buffers are copied, so that arrays can be written to as before."""
+    if not kind & BUFFERS:
+        return pickle.loads(data)  # noqa: S301 - the signature holds
+    count, size = struct.unpack_from(">2Q", data)
+    sizes = struct.unpack_from(f">{count}Q", data, 16)
+    view, at = memoryview(data), 16 + 8 * count
+    body, at = view[at : at + size], at + size
+    buffers = []
+    for part in sizes:
+        buffers.append(bytearray(view[at : at + part]))
+        at += part
+    return pickle.loads(body, buffers=buffers)  # noqa: S301 - the signature holds
 
 
 def _signed(data: bytes, ring: KeyRing, ctx: bytes) -> bytes:
@@ -169,13 +212,15 @@ def _open(kind: bytes, body: bytes, ring: KeyRing, ctx: bytes) -> Any:
             return _unpack(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise PayloadInvalid(f"the payload does not decode: {error}") from error
-    if kind != b"\1" or not body or len(body) < 1 + body[0] + MAC_SIZE:
+    if kind not in (b"\1", b"\5") or not body or len(body) < 1 + body[0] + MAC_SIZE:
         raise PayloadInvalid(f"a payload of {len(body) + 1} bytes, kind {kind!r}")
     at = 1 + body[0]
     data = body[at + MAC_SIZE :]
-    ring.verify(body[1:at].decode(errors="replace"), body[at : at + MAC_SIZE], ctx + data)
+    ring.verify(body[1:at].decode(errors="replace"), body[at : at + MAC_SIZE], ctx + _mark(kind[0]) + data)
     try:
-        return pickle.loads(data)  # noqa: S301 - the signature holds
+        return _unpickle(kind[0], data)
+    except BlazingError:
+        raise
     except Exception as error:
         raise PayloadInvalid(f"a signed value cannot be rebuilt here: {error!r}") from error
 

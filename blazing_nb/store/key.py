@@ -37,3 +37,6 @@ class Keys(msgspec.Struct, frozen=True):
 
     def out(self, node: str, incarnation: int, counter: int) -> str:
         return f"{self.prefix}out:{node}:{incarnation}:{counter >> 7}"
+
+    def blob(self, digest: str) -> str:
+        return f"{self.prefix}blob:{digest}"

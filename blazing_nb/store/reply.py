@@ -24,7 +24,8 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """What a turn answered. `due_ms` is the next parked operation's moment, 0 for none."""
+    """What a turn answered. `due_ms` is the next moment of interest, 0 for none; `alone`: hold nothing beside what was
+    claimed, or, where nothing was, claim no more until nothing is held."""
 
     now_ms: int
     version: int
@@ -34,6 +35,7 @@ class Turn(msgspec.Struct, frozen=True):
     due_ms: int
     claims: list[Claim]
     cancels: list[str]
+    alone: bool = False
 
 
 class StatusRow(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class StatusRow(msgspec.Struct, frozen=True):
     releases: int
     due_ms: int | None
     worker: str
+    since_ms: int | None = None
 
 
 def parse_claims(rows: list[Any]) -> list[Claim]:
@@ -53,7 +56,7 @@ def parse_claims(rows: list[Any]) -> list[Claim]:
 
 
 def parse_turn(reply: list[Any]) -> Turn:
-    now_ms, version, accepted, lost, lease_lost, due_ms, claims, cancels = reply
+    now_ms, version, accepted, lost, lease_lost, due_ms, claims, cancels, alone = reply
     return Turn(
         now_ms=now_ms,
         version=version,
@@ -63,13 +66,23 @@ def parse_turn(reply: list[Any]) -> Turn:
         due_ms=due_ms,
         claims=parse_claims(claims),
         cancels=[item.decode() for item in cancels],
+        alone=bool(alone),
     )
 
 
 def parse_status(reply: list[Any]) -> list[StatusRow]:
     return [
-        StatusRow(status.decode(), record, claims, deaths, releases, int(float(due)) if due else None, worker.decode())
-        for status, record, claims, deaths, releases, due, worker in reply
+        StatusRow(
+            status=status.decode(),
+            record=record,
+            claims=claims,
+            deaths=deaths,
+            releases=releases,
+            due_ms=int(float(due)) if due else None,
+            worker=worker.decode(),
+            since_ms=int(since) if since else None,
+        )
+        for status, record, claims, deaths, releases, due, worker, since in reply
     ]
 
 

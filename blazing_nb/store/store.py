@@ -5,9 +5,11 @@ Knows bytes and numbers, never user values: encoding is `core/codec`, trust is `
 
 from __future__ import annotations
 
+import math
 import random
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +17,7 @@ import msgspec
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.name import check_name
 from blazing_nb.core.snapshot import Snapshot
-from blazing_nb.errors import BatchExists, ScriptRefused, SegmentFull, StoreUnsuitable
+from blazing_nb.errors import BatchExists, ScriptRefused, SegmentFull, StoreFull, StoreUnsuitable
 from blazing_nb.store import script
 from blazing_nb.store.connection import Connection, Reply
 from blazing_nb.store.key import Keys
@@ -24,6 +26,8 @@ from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_s
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 STATUS_LIMIT = 1000
+ADMISSION_S = 1.0
+ADMISSION_SHARE = 0.8
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -70,6 +74,7 @@ class Store:
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._lock = threading.Lock()
+        self._asked_s, self._allowance = -ADMISSION_S, 0.0
 
     def __repr__(self) -> str:
         return f"<Store app={self.keys.app} connections={len(self._connections)}>"
@@ -142,9 +147,9 @@ class Store:
         }
         return int(self._run("open", request, now_ms=now_ms))
 
-    def define(self, step: str, digest: bytes, record: bytes, options: bytes) -> bool:
-        """Record a step and its code; True where something was new."""
-        return bool(self._run("define", {"step": step, "hash": digest.hex()}, record, options))
+    def define(self, step: str, digest: bytes, record: bytes, options: bytes, limits: str = "") -> bool:
+        """Record a step, its code and its limits (see `_limit.lua`); True where something was new."""
+        return bool(self._run("define", {"step": step, "hash": digest.hex(), "limits": limits}, record, options))
 
     def steps(self) -> dict[str, bytes]:
         """All steps of the app, with their options as they were defined."""
@@ -165,8 +170,10 @@ class Store:
 
         Raises:
             SegmentFull: over the cap; nothing was stored.
+            StoreFull: the server's memory is nearly used up; nothing was stored.
             BatchExists: the named batch does not end at `offset`; nothing was stored.
         """
+        self._admit(sum(map(len, chunk.payloads)))
         request = msgspec.structs.asdict(chunk)
         payloads = request.pop("payloads")
         request["incarnation"] = str(chunk.incarnation)
@@ -176,23 +183,60 @@ class Store:
             raise _enqueue_refusal(error, chunk) from error
         return answer.decode()
 
+    def _admit(self, size: int) -> None:
+        """Refuse to enqueue while there is still memory for commits. Asks the server once a second, or once for each
+        twentieth of its memory. The script itself is allowed beyond the limit: a repeated call must learn that it was
+        stored."""
+        now = time.monotonic()
+        self._allowance -= size
+        if now < self._asked_s + ADMISSION_S and self._allowance > 0:
+            return
+        used, limit = self.memory()
+        self._allowance = limit / 20 if limit else math.inf
+        if limit and used > ADMISSION_SHARE * limit:
+            raise StoreFull(
+                f"The server uses {used} of {limit} bytes; beyond {ADMISSION_SHARE:.0%} nothing is enqueued, so that "
+                "commits still pass. Wait until workers have drained it, shorten retentions, or raise maxmemory.",
+                used=used,
+                limit=limit,
+            )
+        self._asked_s = now
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that the server uses, and may use (0: no limit)."""
+        text: bytes = self.connection().call("INFO", "memory")
+        info = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        return int(info["used_memory"]), int(info.get("maxmemory", 0))
+
     def status(self, operations: Sequence[OperationId]) -> list[StatusRow]:
         """One row an operation, in order; final ones with their record."""
         rows: list[StatusRow] = []
-        for start in range(0, len(operations), STATUS_LIMIT):
-            part = operations[start : start + STATUS_LIMIT]
-            request = _pack([[op.segment, str(op.incarnation), op.counter] for op in part])
-            rows += parse_status(script.load("status").run(self.connection(), self.keys.meta, request))
+        for request in _parts(operations):
+            rows += parse_status(script.load("status").run(self.connection(), self.keys.meta, _pack(request)))
         return rows
 
     def cancel(self, operations: Sequence[OperationId], *, now_ms: int | None = None) -> list[str]:
         """For each: CANCELLED (ended now), ASKED (its worker was asked to stop), FINAL (too late) or ABSENT."""
         answers: list[str] = []
-        for start in range(0, len(operations), STATUS_LIMIT):
-            part = operations[start : start + STATUS_LIMIT]
-            request = [[op.segment, str(op.incarnation), op.counter] for op in part]
+        for request in _parts(operations):
             answers += [answer.decode() for answer in self._run("cancel", request, now_ms=now_ms)]
         return answers
+
+    def retry(self, operations: Sequence[OperationId], *, now_ms: int | None = None) -> list[OperationId | None]:
+        """Enqueue what ended without success anew; the new ids, None where no arguments are kept."""
+        answers: list[OperationId | None] = []
+        for request in _parts(operations):
+            texts = [answer.decode() for answer in self._run("retry", request, now_ms=now_ms)]
+            answers += [OperationId.parse(text) if text else None for text in texts]
+        return answers
+
+    def forget(self, operations: Sequence[OperationId], batch: str = "", *, now_ms: int | None = None) -> int:
+        """Drop outcomes, and at last the record of their batch; how many outcomes there were."""
+        dropped = 0
+        for request in [*_parts(operations), []]:
+            name = "" if request else batch
+            dropped += int(self._run("forget", {"operations": request, "batch": name}, now_ms=now_ms))
+        return dropped
 
     def pause(self, step: str, paused: bool) -> bool:
         """Pause or resume the claiming of a step; True where that changed something."""
@@ -254,20 +298,28 @@ class Store:
         bodies: Sequence[bytes],
         lanes: Sequence[tuple[int, Sequence[str]]],
         *,
+        held: int = 0,
         now_ms: int | None = None,
     ) -> Turn:
         """Commit what is finished, under the fence, and claim what there is room for.
 
-        `bodies`: one an id, in the order of the groups; each starts with the status letter.
+        `bodies`: one an id, in the order of the groups; each starts with the status letter. `held`: how many
+        operations the worker holds beside them.
         """
-        request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes}
+        request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes, "held": held}
         return parse_turn(self._run("turn", request, *bodies, now_ms=now_ms))
 
     def heartbeat(
-        self, worker: str, lease_ms: int, info: Mapping[str, str | int] | None = None, *, now_ms: int | None = None
+        self,
+        worker: str,
+        lease_ms: int,
+        info: Mapping[str, str | int] | None = None,
+        progress: Iterable[tuple[str, str, int, str]] = (),
+        *,
+        now_ms: int | None = None,
     ) -> bool:
-        """Renew the lease; False where it is lost."""
-        request = {"worker": worker, "lease_ms": lease_ms, "info": _flat(info or {})}
+        """Renew the lease; False where it is lost. `progress`: (segment, id, claim number, text)."""
+        request = {"worker": worker, "lease_ms": lease_ms, "info": _flat(info or {}), "progress": list(progress)}
         return int(self._run("heartbeat", request, now_ms=now_ms)[0]) == 0
 
     def rescue(self, *, now_ms: int | None = None) -> int:
@@ -301,6 +353,13 @@ class Store:
         """Counts and depths at one moment. Costs O(segments), never O(operations)."""
         reply = script.load("snapshot").run(self.connection(), self.keys.meta, "" if now_ms is None else str(now_ms))
         return parse_snapshot(self.keys.app, reply)
+
+
+def _parts(operations: Sequence[OperationId]) -> Iterator[list[list[str | int]]]:
+    """As the scripts take them, a bounded number a call."""
+    for start in range(0, len(operations), STATUS_LIMIT):
+        part = operations[start : start + STATUS_LIMIT]
+        yield [[op.segment, str(op.incarnation), op.counter] for op in part]
 
 
 def _flat(info: Mapping[str, str | int]) -> list[str]:

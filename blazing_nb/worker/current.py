@@ -6,6 +6,8 @@ from contextvars import ContextVar
 
 from blazing_nb.errors import UsageError
 
+TEXT_LIMIT = 200
+
 
 class Running:
     """The operation that runs here.
@@ -18,15 +20,19 @@ class Running:
         deadline: seconds that the attempt may take, or None.
     """
 
-    __slots__ = ("_cancelled", "app", "attempt", "deadline", "operation", "token")
+    __slots__ = ("_cancelled", "_news", "app", "attempt", "claim", "deadline", "operation", "token")
 
-    def __init__(self, app: str, operation: str, attempt: int, token: str, deadline: float | None) -> None:
+    def __init__(
+        self, app: str, operation: str, attempt: int, token: str, deadline: float | None, claim: int = 1
+    ) -> None:
         self.app = app
         self.operation = operation
         self.attempt = attempt
         self.token = token
         self.deadline = deadline
+        self.claim = claim
         self._cancelled = False
+        self._news: str | None = None
 
     def __repr__(self) -> str:
         return f"<Running {self.operation} attempt={self.attempt}{' cancelled' if self.cancelled else ''}>"
@@ -38,6 +44,20 @@ class Running:
 
     def cancel(self) -> None:
         self._cancelled = True
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Say how far it came: `operation.progress` shows the last of these, at most half a second old.
+
+        Args:
+            done, total: in units of the step's own; `total` None where it is not known.
+            text: up to 200 characters.
+        """
+        self._news = f"{done:g};{'' if total is None else f'{total:g}'};{text[:TEXT_LIMIT]}"
+
+    def news(self) -> str | None:
+        """What was said since this was asked last."""
+        news, self._news = self._news, None
+        return news
 
 
 running: ContextVar[Running | None] = ContextVar("running", default=None)

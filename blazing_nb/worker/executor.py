@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
@@ -25,6 +26,7 @@ from blazing_nb.core.codec import (
 from blazing_nb.core.control import Cancel, Retry
 from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.policy import CallOptions, Policy, backoff_ms
+from blazing_nb.core.reference import Ref, resolver
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import CodeRefused, ResultUnavailable, TrustError, ValueNotSerializable
 from blazing_nb.worker.code import Code, CodeLoader, CodeNotHere
@@ -68,10 +70,11 @@ class Execution:
 class Executor:
     """Runs jobs of one app; safe to use from many threads."""
 
-    def __init__(self, app: str, ring: KeyRing, loader: CodeLoader) -> None:
+    def __init__(self, app: str, ring: KeyRing, loader: CodeLoader, resolve: Callable[[Ref], Any]) -> None:
         self._app = app
         self._ring = ring
         self._loader = loader
+        self._resolve = resolve
         self.active: dict[str, Running] = {}
         """Operations that run now, by id: a request to cancel finds them here."""
         self._asked: set[str] = set()
@@ -98,6 +101,20 @@ class Executor:
             return self._failed(execution, error)
         return self._returned(execution, value)
 
+    def running(self) -> str:
+        """What runs now, for the status RUNNING."""
+        return " ".join(list(self.active))
+
+    def progress(self) -> list[tuple[str, str, int, str]]:
+        """What running operations reported since this was asked last: (segment, id, claim number, text)."""
+        rows = []
+        for operation, execution in list(self.active.items()):
+            news = execution.news()
+            if news is not None:
+                segment, _, entry = operation.rpartition(":")
+                rows.append((segment, entry, execution.claim, news))
+        return rows
+
     def cancel(self, operation: str) -> None:
         """Somebody asked to cancel it. It is told where it runs; where it has not begun, it will not."""
         # In this order, and the other way round in _open: one of the two sees the other.
@@ -117,16 +134,24 @@ class Executor:
         operation = f"{job.claim.segment}:{job.entry[0].decode()}"
         policy = execution.policy
         timeout_ms = policy.timeout_ms if execution.options.timeout_ms is None else execution.options.timeout_ms
-        token = f"{job.claim.claims:08d}-{job.worker}"
+        claim = job.claim.claims
+        token = f"{claim:08d}-{job.worker}"
         deadline = timeout_ms / 1000 if timeout_ms else None
-        execution.running = Running(self._app, operation, job.claim.claims - job.claim.spent, token, deadline)
+        execution.running = Running(self._app, operation, claim - job.claim.spent, token, deadline, claim)
         running.set(execution.running)
         self.active[operation] = execution.running
         if self._asked and operation in self._asked:
             execution.running.cancel()
             raise Cancel("cancelled before it began")
         ctx = context(self._app, _step(job), digest, _origin(job, operation)) if envelope[0] & SIGNED else b""
-        arguments = unseal_call(envelope, self._ring, ctx)
+        if not ctx:
+            arguments = unseal_call(envelope, self._ring, ctx)
+        else:
+            token_ = resolver.set(self._resolve)
+            try:
+                arguments = unseal_call(envelope, self._ring, ctx)
+            finally:
+                resolver.reset(token_)
         execution.started = perf_counter_ns()
         return arguments
 
@@ -177,7 +202,7 @@ class Executor:
         story = f"{type(error).__name__}: {error}".encode(errors="replace")[:STORY_LIMIT]
         self._forget(execution)
         run_us = (execution.ended - execution.started) // 1000
-        body = b"R%d;" % delay_ms + story
+        body = b"R%d;%d;%d;%b" % (delay_ms, execution.job.claimed_ms, run_us, story)
         return Finished(execution.job, body, run_us, retention_ms=execution.retention_ms)
 
     def _result_context(self, job: Job) -> bytes:
@@ -203,9 +228,13 @@ def _step(job: Job) -> str:
 
 
 def _origin(job: Job, operation: str) -> str:
-    """What a call's signature is bound to: its id, or its idempotency key, which was known before the id."""
+    """What a call's signature is bound to: its id; its idempotency key, which was known before the id; or, of a retry,
+    what the first call's was bound to."""
     fields = job.entry[1]
+    origin = operation
     for at in range(4, len(fields), 2):
+        if fields[at] == b"o":
+            return str(fields[at + 1].decode())
         if fields[at] == b"k":
-            return f"{_step(job)}|{fields[at + 1].decode()}"
-    return operation
+            origin = f"{_step(job)}|{fields[at + 1].decode()}"
+    return origin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from blazing_nb.core.policy import HEARTBEATS_PER_LEASE
@@ -11,10 +12,13 @@ from blazing_nb.errors import StoreError
 from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
+PROGRESS_S = 0.5
+Progress = list[tuple[str, str, int, str]]
 
 
 class Heartbeat:
-    """Beats three times a lease. Calls `on_lost` once where the store gave this worker up."""
+    """Beats three times a lease, and sooner where an operation reported progress. Calls `on_lost` once where the
+    store gave this worker up."""
 
     def __init__(
         self,
@@ -22,12 +26,14 @@ class Heartbeat:
         worker: str,
         lease_ms: int,
         info: Callable[[], dict[str, str | int]],
+        progress: Callable[[], Progress],
         on_lost: Callable[[], None],
     ) -> None:
         self._store = store
         self._worker = worker
         self._lease_ms = lease_ms
         self._info = info
+        self._progress = progress
         self._on_lost = on_lost
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bz-heartbeat", daemon=True)
@@ -40,9 +46,15 @@ class Heartbeat:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._lease_ms / 1000 / HEARTBEATS_PER_LEASE):
+        interval = self._lease_ms / 1000 / HEARTBEATS_PER_LEASE
+        beaten = time.monotonic()
+        while not self._stopped.wait(min(interval, PROGRESS_S)):
+            progress, now = self._progress(), time.monotonic()
+            if not progress and now - beaten < interval - PROGRESS_S / 2:
+                continue
+            beaten = now
             try:
-                kept = self._store.heartbeat(self._worker, self._lease_ms, self._info())
+                kept = self._store.heartbeat(self._worker, self._lease_ms, self._info(), progress)
             except StoreError as error:
                 if not self._stopped.is_set():
                     log.warning("heartbeat of %s: %s", self._worker, error)

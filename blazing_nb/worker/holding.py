@@ -12,7 +12,6 @@ from blazing_nb.worker.job import Finished, Job
 log = logging.getLogger(__name__)
 COMMIT_LIMIT = 256
 RELEASE_DELAY_MS = 1000
-SHOWN = 64
 
 
 class Batch:
@@ -51,7 +50,7 @@ class Batch:
 
 
 class Holding:
-    """Claimed operations by id. Written by the turn loop only; other threads may read its length and text."""
+    """Claimed operations by id. Written by the turn loop only; other threads may read its length."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -89,10 +88,6 @@ class Holding:
     def groups(self) -> list[tuple[str, list[str], list[int]]]:
         """Everything held, as `release` wants it."""
         return _release_groups(self._jobs.values())
-
-    def text(self) -> str:
-        """The oldest operations held, for the status RUNNING and for views."""
-        return " ".join(list(self._jobs)[:SHOWN])
 
 
 def _key(job: Job) -> str:

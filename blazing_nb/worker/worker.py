@@ -30,6 +30,7 @@ from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.job import Job
 from blazing_nb.worker.lane import PATIENCE_S, AsyncLane, Lane, Outbox, ThreadLane
 from blazing_nb.worker.roster import Roster
+from blazing_nb.worker.vault import Vault
 
 log = logging.getLogger(__name__)
 IDLE_S = 1.0
@@ -101,7 +102,8 @@ class Worker:
         self._wake_in.setblocking(False)
         self._waiting = False
         self._outbox = Outbox(self._wake)
-        executor = self._executor = Executor(self.app_id, ring, CodeLoader(self.app_id, ring, self._store.code))
+        loader, vault = CodeLoader(self.app_id, ring, self._store.code), Vault(self.app_id, ring, self._store)
+        executor = self._executor = Executor(self.app_id, ring, loader, vault.resolve)
         self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
         self._async_lane = AsyncLane(executor, self._outbox, ASYNC_SLOTS)
         self._lanes: list[Lane] = [self._threads_lane, self._async_lane]
@@ -110,6 +112,7 @@ class Worker:
         self._holding = Holding()
         self._batch: Batch | None = None
         self._news = False
+        self._alone = self._draining = False
         self._term = 0
         self._register()
         for lane in self._lanes:
@@ -189,11 +192,13 @@ class Worker:
         self._lease_lost = False
         self._rung, self._due_s = True, 0.0
         self._holding.clear()
-        self._heartbeat = Heartbeat(self._store, self.consumer, self._lease_ms, self._info, self._on_lost)
+        self._heartbeat = Heartbeat(
+            self._store, self.consumer, self._lease_ms, self._info, self._executor.progress, self._on_lost
+        )
         self._heartbeat.start()
 
     def _info(self) -> dict[str, str | int]:
-        return {"busy": len(self._holding), "done": self.done, "running": self._holding.text()}
+        return {"busy": len(self._holding), "done": self.done, "running": self._executor.running()}
 
     def _on_lost(self) -> None:
         self._lease_lost = True
@@ -231,7 +236,7 @@ class Worker:
             self._wait(selector)
 
     def _has_room(self) -> bool:
-        return self._accepting and any(lane.room for lane in self._lanes)
+        return self._accepting and not (self._alone and self._holding) and any(lane.room for lane in self._lanes)
 
     def _wants_claim(self) -> bool:
         return (self._rung or time.monotonic() >= self._due_s) and self._has_room()
@@ -239,11 +244,12 @@ class Worker:
     def _turn(self) -> None:
         batch = self._batch = self._batch or self._holding.take(self._outbox.finished, self._term)
         lanes = []
-        if self._accepting and (self._rung or batch or time.monotonic() >= self._due_s):
+        held = len(self._holding) - len(batch.rows)
+        if self._accepting and not (self._alone and held) and (self._rung or batch or time.monotonic() >= self._due_s):
             lanes = [(min(lane.room, 256), self._roster.steps(lane.name)) for lane in self._lanes if lane.room]
         connection = self._store.connection()
         retries = connection.retries
-        turn = self._store.turn(self.consumer, self._incarnation, batch.groups, batch.bodies, lanes)
+        turn = self._store.turn(self.consumer, self._incarnation, batch.groups, batch.bodies, lanes, held=held)
         claims = turn.claims
         batch.release(self._store, self.consumer)
         self._settle(batch, turn)
@@ -288,9 +294,15 @@ class Worker:
             self._lanes[index].put(jobs)
 
     def _next(self, turn: Turn, claimed: bool, asked: bool) -> None:
-        """Decide when to claim again: at once where there was something, else when rung or due."""
+        """Decide when to claim again: at once where there was something, else when rung or due.
+
+        What was claimed `alone` stays alone. Where nothing was, this worker drains for it, and leaves the bell to
+        others meanwhile.
+        """
         if asked:
             self._rung = claimed
+            self._alone = turn.alone and claimed
+            self._draining = turn.alone and not claimed
         self._rung |= self._news
         wait_s = IDLE_S
         if turn.due_ms:
@@ -302,7 +314,7 @@ class Worker:
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         """Sleep until the bell rings, an outcome waits, or the next moment of interest."""
-        listening = self._has_room() and self._bell.listen(self._roster.bells(self.consumer))
+        listening = self._has_room() and not self._draining and self._bell.listen(self._roster.bells(self.consumer))
         timeout = IDLE_S
         if self._accepting and self._has_room():
             timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic()))

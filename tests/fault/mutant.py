@@ -34,7 +34,22 @@ MUTANTS = {
     "rescue_without_death": Mutant("_rescue", "'deaths', 1)", "'deaths', 0)"),
     "consumer_dropped_with_pending": Mutant("_rescue", "local empty = #rows < limit", "local empty = true"),
     "rescue_leaves_the_worker": Mutant("_rescue", "redis.call('ZREM', P .. 'workers', worker)", ""),
-    "rescue_does_not_park": Mutant("_rescue", "park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000)", ""),
+    "rescue_does_not_park": Mutant(
+        "_rescue", "park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000, deaths >= ALONE)", ""
+    ),
+    "suspects_run_beside_others": Mutant("_rescue", "deaths >= ALONE)", "false)"),
+    "no_cap_in_flight": Mutant("_limit", "if limit.cap > 0 then", "if false then"),
+    "flight_is_never_freed": Mutant("_commit", "hist.flight = -accepted", "hist.flight = 0"),
+    "rate_is_not_spent": Mutant("_limit", "full + n * limit.interval", "full"),
+    "retried_twice": Mutant("retry", "if retried then return retried end", ""),
+    "a_pruned_segment_forgets_its_last_id": Mutant(
+        "_sweep", "redis.call('HSET', P .. 'last'", "local _ = ('HSET' .. P"
+    ),
+    "a_segment_with_entries_is_pruned": Mutant("_sweep", "redis.call('XLEN', P .. 'seg:' .. name) == 0", "true"),
+    "progress_of_anyone": Mutant("heartbeat", "mine[1] and mine[1][4] == claims", "true"),
+    "deadline_ignored": Mutant("_expire", "if deadline and deadline <= now then", "if false then"),
+    "paused_is_ignored": Mutant("_take", "== 1 then return budget end", "== 2 then return budget end"),
+    "cancelled_runs_again": Mutant("_again", "if redis.call('HEXISTS', live, 'cancel') == 1 then", "if false then"),
     "outage_kills": Mutant("_clock", "now - seen > quiet", "false"),
     "clock_goes_back": Mutant("_clock", "if now <= seen then return seen end", ""),
     "parking_counts_as_a_claim": Mutant("_park", "'@parked', 0, id, 'JUSTID')", "'@parked', 0, id)"),

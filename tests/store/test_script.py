@@ -286,3 +286,205 @@ def test_accounting_holds_in_a_snapshot(bench: Bench) -> None:
     segment = bench.store.snapshot(now_ms=bench.now).segments[0]
     assert (segment.waiting, segment.parked, segment.claimed) == (8, 1, 6)
     assert segment.waiting + segment.parked + segment.claimed + bench.totals()["succeeded"] == 20
+
+
+# -- limits, suspects, retries, retention -----------------------------------------------------------------------------
+
+
+def member(bench: Bench, key: str) -> list[bytes]:
+    found: list[bytes] = bench.store.connection().call("ZRANGE", bench.store.keys.prefix + key, 0, -1)
+    return found
+
+
+def exists(bench: Bench, key: str) -> bool:
+    return bool(bench.store.connection().call("EXISTS", bench.store.keys.prefix + key))
+
+
+def flight(bench: Bench) -> int:
+    return int(bench.store.connection().call("HGET", bench.store.keys.prefix + "stats:f", "flight") or 0)
+
+
+def test_a_cap_in_flight_holds_over_all_workers_and_follows_every_way_out(bench: Bench) -> None:
+    bench.store.define("f", b"h", b"", b"", "3;0;1")
+    bench.enqueue(20)
+    mine, theirs = ids(bench.claim(bench.a, 2)), ids(bench.claim(bench.b, 2))
+    assert (len(mine), len(theirs), ids(bench.claim(bench.b))) == (2, 1, [])
+    assert len(ids(bench.turn(bench.a, mine, budget=9).claims)) == 2  # a commit frees its places in the same turn
+    bench.store.release(bench.b, [("f:n:n1", [theirs[0][0]], [1])], now_ms=bench.now)
+    assert len(ids(bench.claim(bench.b))) == 1
+    bench.pass_ms(1300, bench.b)  # a dies with two
+    again = ids(bench.claim(bench.b))
+    assert (len(again), flight(bench)) == (2, 3)
+    bench.turn(bench.b, [*again, *theirs[:0]])
+    segment = bench.store.snapshot(now_ms=bench.now).segments[0]
+    assert flight(bench) == segment.claimed == 1
+
+
+def test_a_rate_gives_a_burst_and_then_one_by_one(bench: Bench) -> None:
+    bench.store.define("f", b"h", b"", b"", "0;100.000000;2")  # ten a second, two at once
+    bench.enqueue(40)
+    first = bench.turn(bench.a, [], budget=30)
+    assert len(ids(first.claims)) == 2
+    assert first.due_ms == T0 + 100
+    taken = 0
+    for _ in range(20):
+        bench.now += 50
+        taken += len(ids(bench.claim(bench.b, 30)))
+    assert taken == 10
+    bench.store.define("f", b"h", b"", b"")
+    assert len(ids(bench.claim(bench.a, 30))) == 28
+
+
+def test_a_paused_step_is_not_claimed(bench: Bench) -> None:
+    bench.enqueue(2)
+    assert bench.store.pause("f", True)
+    assert bench.claim(bench.a) == []
+    assert bench.store.pause("f", False)
+    assert len(ids(bench.claim(bench.a))) == 2
+
+
+def test_an_operation_past_its_deadline_is_not_given_out(bench: Bench) -> None:
+    bench.enqueue(2, expires_ms=50)
+    bench.enqueue(1)
+    bench.now += 60
+    assert len(ids(bench.claim(bench.a))) == 1
+    assert bench.totals()["expired"] == 2
+    assert [bench.status(counter) for counter in (1, 2, 3)] == ["FINAL", "FINAL", "CLAIMED"]
+
+
+def test_a_failed_attempt_that_was_cancelled_ends(bench: Bench) -> None:
+    bench.enqueue(1)
+    mine = ids(bench.claim(bench.a))
+    assert bench.store.cancel([OperationId("f", "n", "n1", bench.node, 1)], now_ms=bench.now) == ["ASKED"]
+    group = Group("f:n:n1", 1, 60_000, [mine[0][0]], [1], [7], [T0])
+    bench.store.turn(bench.a, bench.workers[bench.a], [group], [b"R0;1;2;no"], [], now_ms=bench.now)
+    assert bench.status(1) == "FINAL"
+    assert (bench.totals()["cancelled"], bench.claim(bench.b)) == (1, [])
+
+
+def die_with(bench: Bench, n: int) -> None:
+    """A fresh worker claims `n` and is given up."""
+    victim = bench.open("v")
+    bench.pass_ms(5000, bench.b, victim)
+    assert len(ids(bench.claim(victim, 2 * n))) == n
+    bench.pass_ms(1500, bench.b)
+
+
+def test_an_operation_under_which_two_workers_died_runs_alone(bench: Bench) -> None:
+    """W14: the third death is then its own, and no neighbour's."""
+    bench.enqueue(3)
+    die_with(bench, 3)
+    die_with(bench, 3)
+    bench.enqueue(2)
+    bench.pass_ms(2000, bench.b)
+    alone = bench.turn(bench.b, [], budget=50)
+    assert (len(ids(alone.claims)), alone.alone) == (1, True)
+    # Who holds something drains for the next one; one worker at a time, the others go on.
+    held = bench.store.turn(bench.b, bench.workers[bench.b], [], [], [(50, ["f"])], held=1, now_ms=bench.now)
+    assert (held.claims, held.alone) == ([], True)
+    other = bench.open("c")
+    beside = bench.store.turn(other, bench.workers[other], [], [], [(50, ["f"])], held=1, now_ms=bench.now)
+    assert (len(ids(beside.claims)), beside.alone) == (2, False)
+    # What waits for nothing but a free worker is still SCHEDULED or RETRYING, and can be cancelled.
+    assert sorted(bench.status(counter) for counter in (1, 2, 3)) == ["CLAIMED", "RETRYING", "RETRYING"]
+    rest = [OperationId("f", "n", "n1", bench.node, counter) for counter in (1, 2, 3)]
+    assert sorted(bench.store.cancel(rest, now_ms=bench.now)) == ["ASKED", "CANCELLED", "CANCELLED"]
+    assert member(bench, "solo") == []
+
+
+def fail(bench: Bench, n: int) -> list[OperationId]:
+    """Enqueue and fail."""
+    first = bench.counter + 1
+    bench.enqueue(n)
+    mine = ids(bench.claim(bench.a))
+    group = Group("f:n:n1", n, 60_000, [i for i, _ in mine], [c for _, c in mine], [7] * n, [T0] * n)
+    body = b"F" + BODY[1:]
+    turn = bench.store.turn(bench.a, bench.workers[bench.a], [group], [body] * n, [], now_ms=bench.now)
+    assert turn.accepted == n
+    return [OperationId("f", "n", "n1", bench.node, counter) for counter in range(first, first + n)]
+
+
+def test_a_retry_is_another_operation_and_made_once(bench: Bench) -> None:
+    failed = fail(bench, 2)
+    assert len(member(bench, "failed:f")) == 2
+    made = bench.store.retry(failed, now_ms=bench.now)
+    assert bench.store.retry(failed, now_ms=bench.now) == made
+    assert len(set(made)) == 2
+    claims = bench.claim(bench.b)
+    assert sorted(entry[1][1] for claim in claims for entry in claim.entries) == [b"x0", b"x1"]
+    origins = sorted(entry[1][5].decode() for claim in claims for entry in claim.entries)
+    assert origins == sorted(op.text for op in failed)
+    assert (member(bench, "failed:f"), [bench.status(op.counter) for op in failed]) == ([], ["FINAL", "FINAL"])
+    bench.enqueue(1)
+    assert bench.store.retry([OperationId("f", "n", "n1", bench.node, 3)], now_ms=bench.now) == [None]
+
+
+def test_what_is_forgotten_is_gone_and_does_not_come_back(bench: Bench) -> None:
+    failed = fail(bench, 3)
+    chunk = bench.chunk(1, batch="run")
+    bench.store.enqueue(chunk, now_ms=bench.now)
+    waiting = OperationId("f", "n", "n1", bench.node, 4)
+    assert [bench.store.forget([*failed, waiting], "run", now_ms=bench.now) for _ in range(2)] == [3, 0]
+    assert [bench.status(counter) for counter in (1, 2, 3, 4)] == ["ABSENT", "ABSENT", "ABSENT", "PENDING"]
+    assert (bench.store.batch("run"), member(bench, "failed:f"), member(bench, "chunks")) == ([], [], [])
+    old = Chunk("f", "n", "n1", bench.node, 1, [b"x"])
+    assert bench.store.enqueue(old, now_ms=bench.now) == "known"
+    assert len(ids(bench.claim(bench.b))) == 1
+
+
+def test_an_empty_segment_of_a_gone_node_disappears_but_not_its_last_id(bench: Bench) -> None:
+    bench.enqueue(2)
+    bench.turn(bench.a, ids(bench.claim(bench.a)))
+    waiting = bench.store.open_node("n2", now_ms=bench.now)
+    bench.store.enqueue(Chunk("f", "n", "n2", waiting, 1, [b"w"]), now_ms=bench.now)
+    bench.pass_ms(62_000, bench.a, bench.b)
+    assert [segment.node for segment in bench.store.snapshot(now_ms=bench.now).segments] == ["n2"]
+    assert not exists(bench, "seg:f:n:n1")
+    assert bench.store.enqueue(Chunk("f", "n", "n1", bench.node, 1, [b"x", b"x"]), now_ms=bench.now) == "known"
+    bench.counter = 2
+    assert bench.enqueue(1) == "added"
+    assert len(ids(bench.claim(bench.a))) == 2
+
+
+def test_a_segment_with_waiting_operations_is_not_pruned(bench: Bench) -> None:
+    bench.enqueue(2)
+    bench.pass_ms(70_000, bench.a, bench.b)
+    assert len(ids(bench.claim(bench.a))) == 2
+
+
+def test_chunks_leave_their_registers_with_their_retention(bench: Bench) -> None:
+    fail(bench, 2)
+    bench.now += 61_000
+    bench.enqueue(1)
+    bench.turn(bench.a, ids(bench.claim(bench.a)))
+    # Both commits are in the same chunk here: it lives as long as the longer retention in it.
+    assert len(member(bench, "chunks")) == len(member(bench, "expiring")) == 1
+    bench.now += 61_000
+    other = bench.store.open_node("n2", now_ms=bench.now)
+    bench.store.enqueue(Chunk("f", "n", "n2", other, 1, [b"w"]), now_ms=bench.now)
+    claim = ids(bench.claim(bench.a))
+    group = Group("f:n:n2", 1, 60_000, [claim[0][0]], [1], [7], [T0])
+    bench.store.turn(bench.a, bench.workers[bench.a], [group], [BODY], [], now_ms=bench.now)
+    assert [title.split(b":")[0] for title in member(bench, "chunks")] == [b"n2"]
+
+
+def test_progress_is_kept_of_ones_own_claims_only_and_goes_with_the_operation(bench: Bench) -> None:
+    bench.enqueue(1)
+    [(entry, claim)] = ids(bench.claim(bench.a))
+    op = OperationId("f", "n", "n1", bench.node, 1)
+    bench.store.heartbeat(bench.b, LEASE, {}, [("f:n:n1", entry, claim, "9;9;no")], now_ms=bench.now)
+    bench.store.heartbeat(bench.a, LEASE, {}, [("f:n:n1", entry, claim + 1, "8;9;no")], now_ms=bench.now)
+    assert bench.store.story(op) == {}
+    bench.store.heartbeat(bench.a, LEASE, {}, [("f:n:n1", entry, claim, "1;9;yes")], now_ms=bench.now)
+    assert bench.store.story(op) == {"progress": "1;9;yes"}
+    bench.turn(bench.a, [(entry, claim)])
+    left = bench.store.connection().call("PTTL", f"{bench.store.keys.prefix}live:{op.text}")
+    assert 0 < left <= 60_000
+    assert not exists(bench, "marks")
+
+
+def test_a_status_is_not_running_for_a_longer_number_that_begins_alike(bench: Bench) -> None:
+    bench.enqueue(12)
+    bench.claim(bench.a)
+    bench.store.heartbeat(bench.a, LEASE, {"running": f"f:n:n1:{bench.node}-12"}, now_ms=bench.now)
+    assert (bench.status(1), bench.status(12)) == ("CLAIMED", "RUNNING")

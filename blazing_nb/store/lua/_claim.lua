@@ -1,8 +1,15 @@
 -- Shared: claim for a worker's lanes ({budget, {step, ...}}), and the next moment of interest.
+local function sooner(due, other)
+  if other and (not due or other < due) then return other end
+  return due
+end
+
+-- Rings where a claim leaves work behind that another may take; answers when it is worth to look again.
 local function leave(step, now)
-  if redis.call('SISMEMBER', P .. 'paused', step) == 1 then
-    redis.call('DEL', P .. 'bell:' .. step)
-    return false
+  local bell, n, refilled = P .. 'bell:' .. step, allowance(step, now)
+  if n < 1 or redis.call('SISMEMBER', P .. 'paused', step) == 1 then
+    redis.call('DEL', bell)
+    return refilled
   end
   local more = false
   for _, prio in ipairs({'h', 'n', 'l'}) do
@@ -10,19 +17,29 @@ local function leave(step, now)
   end
   local head = redis.call('ZRANGE', P .. 'parked:' .. step, 0, 0, 'WITHSCORES')
   local due = head[2] and tonumber(head[2]) or false
-  if more or (due and due <= now) then ring(step) else redis.call('DEL', P .. 'bell:' .. step) end
+  if more or (due and due <= now) then ring(step) else redis.call('DEL', bell) end
   return due
 end
 
-local function claim(worker, lanes, now)
+-- What was claimed, the next moment of interest, and 1 where the worker shall hold nothing beside it.
+local function claim(worker, lanes, held, now)
   local out, due = {}, false
+  if redis.call('EXISTS', P .. 'solo') == 1 then
+    if alone(worker, lanes, held, now, out) then
+      for _, lane in ipairs(lanes) do
+        for _, step in ipairs(lane[2]) do leave(step, now) end
+      end
+      return out, false, 1
+    end
+    due = tonumber(redis.call('ZRANGE', P .. 'solo', 0, 0, 'WITHSCORES')[2] or nil)
+    if due and due <= now then due = false end
+  end
   for _, lane in ipairs(lanes) do
     local left = math.min(lane[1], 256)
     for _, step in ipairs(lane[2]) do
       if left > 0 then left = take_step(step, worker, now, left, out) end
-      local head = leave(step, now)
-      if head and (not due or head < due) then due = head end
+      due = sooner(due, leave(step, now))
     end
   end
-  return out, due
+  return out, due, 0
 end

@@ -54,7 +54,8 @@ local function commit(worker, incarnation, group, at, now, lost)
   end
   if #items > 0 then finish(name, items, now, retention) end
   local step = string.match(name, '^[^:]*')
-  if hist.retried then ring(step) end
+  if accepted > 0 then hist.flight = -accepted end
+  if hist.retried or LIMITS[step] then ring(step) end
   tally(step, hist, now)
   return accepted
 end

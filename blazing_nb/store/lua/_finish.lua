@@ -1,6 +1,7 @@
 -- Shared: every path to a final status. Takes what a caller proved it may finish, in one segment:
 -- items = {{id, record, claims}, ...}; deletes the entries, keeps outcomes, tells the node.
 local INLINE = 8192
+local FOLLOW_MS = 60000
 
 -- Keyed operations are in segments that the store writes: their keys go with their outcomes.
 local function expire_keys(name, ids, retention)
@@ -13,33 +14,41 @@ local function expire_keys(name, ids, retention)
   end
 end
 
+-- Nobody owns the completions of a segment that the store writes: who follows asks again after a moment anyway.
+local function notify(node, incarnation, done, now, retention)
+  local stream = P .. 'done:' .. node .. ':' .. incarnation
+  redis.call('XADD', stream, '*', unpack(done))
+  if string.sub(node, 1, 1) == '@' then
+    redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', now - FOLLOW_MS))
+  end
+  if redis.call('PTTL', stream) < retention then redis.call('PEXPIRE', stream, retention) end
+end
+
 local function finish_incarnation(name, node, incarnation, items, now, retention)
   local chunks, done, acks = {}, {}, {}
+  local marked = redis.call('EXISTS', P .. 'marks') == 1
   for _, item in ipairs(items) do
-    local counter = tonumber(string.match(item[1], '%-(%d+)$'))
-    local chunk = math.floor(counter / 128)
-    local pairs_ = chunks[chunk] or {}
-    pairs_[#pairs_ + 1] = string.format('%d', counter % 128)
-    pairs_[#pairs_ + 1] = item[2]
-    chunks[chunk] = pairs_
-    acks[#acks + 1] = item[1]
+    local id, record, op = item[1], item[2], name .. ':' .. item[1]
+    local counter = tonumber(string.match(id, '%-(%d+)$'))
+    local chunk = string.format('%d', math.floor(counter / 128))
+    local fields = chunks[chunk] or {counters = ''}
+    fields[#fields + 1], fields[#fields + 2] = string.format('%d', counter % 128), record
+    fields.counters = fields.counters .. string.char(counter % 128)
+    chunks[chunk] = fields
+    acks[#acks + 1] = id
     done[#done + 1] = string.format('%.0f', counter)
-    done[#done + 1] = #item[2] <= INLINE and item[2] or ''
-    if item[3] ~= 1 then redis.call('PEXPIRE', P .. 'live:' .. name .. ':' .. item[1], retention) end
+    done[#done + 1] = #record <= INLINE and record or ''
+    if string.find(record, '^[FLX]') then mourn(name, id, now, retention) end
+    if item[3] ~= 1 or (marked and redis.call('SREM', P .. 'marks', op) == 1) then
+      redis.call('PEXPIRE', P .. 'live:' .. op, retention)
+    end
   end
   local seg = P .. 'seg:' .. name
   if string.sub(node, 1, 1) == '@' then expire_keys(name, acks, retention) end
   redis.call('XACK', seg, 'w', unpack(acks))
   redis.call('XDEL', seg, unpack(acks))
-  for chunk, pairs_ in pairs(chunks) do
-    local key = P .. 'out:' .. node .. ':' .. incarnation .. ':' .. string.format('%d', chunk)
-    redis.call('HSET', key, unpack(pairs_))
-    if redis.call('PTTL', key) < retention then redis.call('PEXPIRE', key, retention) end
-    redis.call('ZADD', P .. 'chunks', now, node .. ':' .. incarnation .. ':' .. string.format('%d', chunk))
-  end
-  local stream = P .. 'done:' .. node .. ':' .. incarnation
-  redis.call('XADD', stream, '*', unpack(done))
-  if redis.call('PTTL', stream) < retention then redis.call('PEXPIRE', stream, retention) end
+  keep(name, node, incarnation, chunks, now, retention)
+  notify(node, incarnation, done, now, retention)
 end
 
 local function finish(name, items, now, retention)
@@ -54,12 +63,4 @@ local function finish(name, items, now, retention)
   for incarnation, group in pairs(groups) do
     finish_incarnation(name, node, incarnation, group, now, retention)
   end
-end
-
--- An ending that no worker wrote: its record, with a story that reads like a failure.
-local function told(letter, incarnation, claims, enqueued, now, attempts, kind, story)
-  local pack = cmsgpack.pack
-  local failure = '\148' .. pack(kind) .. pack(story) .. '\160\192'
-  return letter .. incarnation .. '-' .. claims .. ';\150' .. pack(enqueued) .. pack(now) .. '\0\0' .. pack(attempts)
-    .. '\197' .. struct.pack('>I2', #failure) .. failure
 end

@@ -1,6 +1,6 @@
 -- Shared: give dead workers' claims back, in bounded steps, run by every claim and heartbeat; no leader.
 -- A worker leaves `lost` when nothing is pending for it, and only then are its consumers dropped.
-local DEATHS = 3
+local DEATHS, ALONE = 3, 2
 
 local function bury(name, row, letter, deaths, worker, now, kind, story)
   local entry = redis.call('XRANGE', P .. 'seg:' .. name, row[1], row[1])[1]
@@ -13,10 +13,11 @@ end
 local function rescue_segment(name, worker, now, limit)
   local rows = redis.pcall('XPENDING', P .. 'seg:' .. name, 'w', '-', '+', limit, worker)
   if rows.err then return 0, true end
-  local counts = {}
+  local counts = {flight = -#rows}
   for _, row in ipairs(rows) do
     local live = P .. 'live:' .. name .. ':' .. row[1]
     local deaths = redis.call('HINCRBY', live, 'deaths', 1)
+    redis.call('HSET', live, 'death:' .. row[4], string.format('%.0f;%s;%.0f', now, worker, now - row[3]))
     if redis.call('HEXISTS', live, 'cancel') == 1 then
       bury(name, row, 'C', deaths, worker, now, 'OperationCancelled', 'cancelled; its worker died meanwhile')
       counts.cancelled = (counts.cancelled or 0) + 1
@@ -25,7 +26,7 @@ local function rescue_segment(name, worker, now, limit)
       bury(name, row, 'L', deaths, worker, now, 'OperationLost', story)
       counts.lost = (counts.lost or 0) + 1
     else
-      park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000)
+      park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000, deaths >= ALONE)
       counts.rescued = (counts.rescued or 0) + 1
     end
   end

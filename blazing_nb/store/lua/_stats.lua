@@ -10,14 +10,25 @@ local function observe(hist, name, us)
   hist[field] = (hist[field] or 0) + 1
 end
 
+local function is_bucket(field) return string.find(field, '^[wrt]%d+$') ~= nil end
+
+-- A roll-up holds the counters; every tenth second or later the buckets too, which are ten times as large.
+local function roll(key, step, second, now)
+  local flat, kept = redis.call('HGETALL', key), {}
+  local whole = tonumber(second) - tonumber(redis.call('HGET', key, 'whole') or '0') >= 10
+  for i = 1, #flat, 2 do
+    if whole or not is_bucket(flat[i]) then kept[#kept + 1], kept[#kept + 2] = flat[i], flat[i + 1] end
+  end
+  if whole then redis.call('HSET', key, 'whole', second) end
+  redis.call('XADD', P .. 'ts', '*', 's', step, 'at', second, 'c', cmsgpack.pack(kept))
+  redis.call('XTRIM', P .. 'ts', 'MINID', '~', string.format('%.0f', now - 3600000))
+end
+
 local function tally(step, counts, now)
   local key = P .. 'stats:' .. step
   local second = string.format('%.0f', math.floor(now / 1000))
   local marked = redis.call('HGET', key, 'second')
-  if marked and marked ~= second then
-    redis.call('XADD', P .. 'ts', '*', 's', step, 'at', marked, 'c', cmsgpack.pack(redis.call('HGETALL', key)))
-    redis.call('XTRIM', P .. 'ts', 'MINID', '~', string.format('%.0f', now - 3600000))
-  end
+  if marked and marked ~= second then roll(key, step, marked, now) end
   if marked ~= second then redis.call('HSET', key, 'second', second) end
   for field, by in pairs(counts) do redis.call('HINCRBY', key, field, by) end
 end

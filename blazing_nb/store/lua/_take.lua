@@ -1,19 +1,29 @@
 -- Shared: every taking, for one worker. Due parked operations first, then the step's active segments, least
 -- recently served first, with a fair share each; high before normal before low, every eighth turn the other way.
+local function give(name, claims, spent, entries, hist, out)
+  if #entries == 0 then return end
+  out[#out + 1] = {name, claims, spent, entries}
+  hist.claimed = (hist.claimed or 0) + #entries
+  hist.flight = hist.claimed
+end
+
+local function take_member(key, member, worker, now, hist, out)
+  local name, id = string.match(member, '^(.*)|(.*)$')
+  local seg = P .. 'seg:' .. name
+  local entries = redis.pcall('XCLAIM', seg, 'w', worker, 0, id)
+  redis.call('ZREM', key, member)
+  if entries.err or not entries[1] then return 0 end
+  local row = redis.call('XPENDING', seg, 'w', id, id, 1)[1]
+  local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases')
+  local kept = expire(string.match(name, '^[^:]*'), name, entries, row[4], worker, now, hist)
+  give(name, row[4], tonumber(live[1] or 0) + tonumber(live[2] or 0), kept, hist, out)
+  return 1
+end
+
 local function take_parked(step, worker, now, limit, hist, out)
   local key, taken = P .. 'parked:' .. step, 0
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, limit)) do
-    local name, id = string.match(member, '^(.*)|(.*)$')
-    local seg = P .. 'seg:' .. name
-    local entries = redis.pcall('XCLAIM', seg, 'w', worker, 0, id)
-    redis.call('ZREM', key, member)
-    if not entries.err and entries[1] then
-      local row = redis.call('XPENDING', seg, 'w', id, id, 1)[1]
-      local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases')
-      entries = expire(step, name, entries, row[4], worker, now, hist)
-      if #entries > 0 then out[#out + 1] = {name, row[4], tonumber(live[1] or 0) + tonumber(live[2] or 0), entries} end
-      taken = taken + 1
-    end
+    taken = taken + take_member(key, member, worker, now, hist, out)
   end
   return taken
 end
@@ -27,15 +37,15 @@ local function take_segment(step, active, name, worker, want, turn, now, hist, o
   end
   local entries = reply[1][2]
   if #entries < want then redis.call('ZREM', active, name) else redis.call('ZADD', active, turn, name) end
-  local kept = expire(step, name, entries, 1, worker, now, hist)
-  if #kept > 0 then out[#out + 1] = {name, 1, 0, kept} end
+  give(name, 1, 0, expire(step, name, entries, 1, worker, now, hist), hist, out)
   return #entries
 end
 
 local function take_step(step, worker, now, budget, out)
   if redis.call('SISMEMBER', P .. 'paused', step) == 1 then return budget end
-  local hist = {}
-  local left = budget - take_parked(step, worker, now, math.max(1, math.ceil(budget / 2)), hist, out)
+  local most, hist = math.min(budget, (allowance(step, now))), {}
+  if most <= 0 then return budget end
+  local left = most - take_parked(step, worker, now, math.max(1, math.ceil(most / 2)), hist, out)
   local turn = redis.call('HINCRBY', KEYS[1], 'turn', 1)
   for _, prio in ipairs(turn % 8 == 0 and {'l', 'n', 'h'} or {'h', 'n', 'l'}) do
     if left <= 0 then break end
@@ -45,9 +55,7 @@ local function take_step(step, worker, now, budget, out)
       left = left - take_segment(step, active, name, worker, math.ceil(left / (#names - i + 1)), turn, now, hist, out)
     end
   end
-  if budget > left then
-    hist.claimed = budget - left
-    tally(step, hist, now)
-  end
-  return left
+  spend(step, most - left, now)
+  if most > left then tally(step, hist, now) end
+  return budget - (most - left)
 end

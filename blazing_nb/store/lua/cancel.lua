@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- DOES    ends operations that wait or are parked as CANCELLED, and asks the workers of claimed ones to stop.
--- KEYS    1 meta (hash); derives seg:<segment> (stream), parked:<step> (zset), live:<operation> (hash), cancels:<worker> (list),
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), parked:<step>, solo (zset), live:<operation> (hash), marks (set), cancels:<worker> (list),
 -- KEYS    bell:@<worker> (list), and what finish touches
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {{segment, incarnation (text), counter}, ...}
@@ -11,6 +11,8 @@
 -- @include _clock
 -- @include _stats
 -- @include _bell
+-- @include _tell
+-- @include _keep
 -- @include _finish
 local q = cmsgpack.unpack(ARGV[2])
 if #q > 1000 then return redis.error_reply('BZARG operations=' .. #q) end
@@ -18,6 +20,7 @@ local now, out, hists = clock(ARGV[1]), {}, {}
 
 local function ask(name, id, worker)
   redis.call('HSET', P .. 'live:' .. name .. ':' .. id, 'cancel', '1')
+  redis.call('SADD', P .. 'marks', name .. ':' .. id)
   redis.call('RPUSH', P .. 'cancels:' .. worker, name .. ':' .. id)
   redis.call('PEXPIRE', P .. 'cancels:' .. worker, 3600000)
   redis.call('RPUSH', P .. 'bell:@' .. worker, '1')
@@ -35,6 +38,7 @@ local function cancel(name, incarnation, counter)
   if row and row[2] ~= '@parked' then return ask(name, id, row[2]) end
   local step, claims = string.match(name, '^[^:]*'), row and row[4] or 0
   redis.call('ZREM', P .. 'parked:' .. step, name .. '|' .. id)
+  redis.call('ZREM', P .. 'solo', name .. '|' .. id)
   local record = told('C', '0', claims, tonumber(entry[2][4]), now, claims, 'OperationCancelled', 'cancelled before it ran')
   finish(name, {{id, record, 0}}, now, 86400000)
   hists[step] = (hists[step] or 0) + 1

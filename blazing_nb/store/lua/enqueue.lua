@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- DOES    appends a node's next operations to one of its segments, and records them in a named batch.
 -- KEYS    1 meta (hash); derives seg:<segment> (stream), segs (zset), last (hash), active:<step>:<prio> (zset),
 -- KEYS    uniq:<step>:<key> (string), parked:<step> (zset), out:<chunk> (hash), batch:<name> (list), bell:<step> (list), stats:<step> (hash), ts (stream)
@@ -15,6 +15,7 @@
 -- @include _stats
 -- @include _bell
 -- @include _park
+-- @include _segment
 local q = cmsgpack.unpack(ARGV[2])
 local n = #ARGV - 2
 if n == 0 then return redis.error_reply('BZARG payloads=0') end
@@ -23,9 +24,8 @@ local uniq = P .. 'uniq:' .. q.step .. ':' .. q.key
 if q.key ~= '' then
   local found = redis.call('GET', uniq)
   if found then return found end
-  q.node = '@0'
-  q.incarnation = redis.call('HGET', P .. 'nodes', q.node) or string.format('%.0f', now * 2048)
-  q.first = tonumber(redis.call('HGET', P .. 'nodes', '@keyed') or '0') + 1
+  q.node = OWN
+  q.incarnation, q.first = own_id(now)
 end
 local name = q.step .. ':' .. q.prio .. ':' .. q.node
 local seg, batch = P .. 'seg:' .. name, P .. 'batch:' .. q.batch
@@ -56,11 +56,7 @@ if q.batch ~= '' then
 end
 
 local at = string.format('%.0f', now)
-if redis.call('ZADD', P .. 'segs', at, name) == 1 then
-  redis.call('XGROUP', 'CREATE', seg, 'w', '0', 'MKSTREAM')
-  local pruned = redis.call('HGET', P .. 'last', name)
-  if pruned then redis.call('XSETID', seg, pruned) end
-end
+register(name, at)
 local deadline = q.expires_at_ms > 0 and q.expires_at_ms or (q.expires_ms > 0 and now + q.expires_ms)
 local extra = {}
 if deadline then extra[1], extra[2] = 'x', string.format('%.0f', deadline) end
@@ -70,12 +66,11 @@ if q.prio == 'd' then
   local due = q.at_ms > 0 and q.at_ms or now + q.delay_ms
   for i = 1, n do schedule(name, id_at(q.first + i - 1), due) end
 else
-  redis.call('ZADD', P .. 'active:' .. q.step .. ':' .. q.prio, 'NX', redis.call('HINCRBY', KEYS[1], 'turn', 1), name)
+  activate(name)
 end
 if q.batch ~= '' then redis.call('RPUSH', batch, cmsgpack.pack({q.offset, n, name, q.incarnation, q.first})) end
 tally(q.step, {enqueued = n}, now)
 ring(q.step)
 if q.key == '' then return 'added' end
-redis.call('HSET', P .. 'nodes', q.node, q.incarnation, '@keyed', q.first)
 redis.call('SET', uniq, name .. ':' .. id_at(q.first))
 return name .. ':' .. id_at(q.first)

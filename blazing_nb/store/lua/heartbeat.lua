@@ -1,18 +1,22 @@
 #!lua flags=allow-oom
--- DOES    renews a worker's lease, records what it runs, and rescues from workers whose lease is over.
--- KEYS    1 meta (hash); derives workers, lost (zset), worker:<id> (hash), and what rescue touches
+-- DOES    renews a worker's lease, records what it runs and how far it came; rescues and sweeps.
+-- KEYS    1 meta (hash); derives workers, lost (zset), worker:<id>, live:<operation> (hash), marks (set), segs (zset),
+-- KEYS    seg:<segment> (stream), last (hash), and what rescue touches
 -- ARGV    1 now_ms, empty for the server's TIME
--- ARGV    2 request: {worker, lease_ms, info: {field, value, ...}}
+-- ARGV    2 request: {worker, lease_ms, info: {field, value, ...}, progress: {{segment, id, claims, text}, ...}}
 -- REPLY   {lost: 0 | 1, lease end ms, operations rescued}
 -- REJECT  BZARG lease_ms=<n>
--- COST    O(1) + bounded rescue
--- KEEPS   a worker that was given up is not revived
+-- COST    O(operations with progress) + bounded rescue and sweep
+-- KEEPS   a worker that was given up is not revived; progress of a claim that is not the worker's is dropped
 -- @include _clock
 -- @include _stats
 -- @include _bell
+-- @include _tell
+-- @include _keep
 -- @include _finish
 -- @include _park
 -- @include _rescue
+-- @include _sweep
 local q = cmsgpack.unpack(ARGV[2])
 if q.lease_ms < 1 then return redis.error_reply('BZARG lease_ms=' .. q.lease_ms) end
 local now = clock(ARGV[1])
@@ -21,4 +25,14 @@ if known then
   redis.call('ZADD', P .. 'workers', now + q.lease_ms, q.worker)
   if #q.info > 0 then redis.call('HSET', P .. 'worker:' .. q.worker, unpack(q.info)) end
 end
-return {known and 0 or 1, known and now + q.lease_ms or 0, rescue(now)}
+for _, row in ipairs(q.progress) do
+  local name, id, claims, text = unpack(row)
+  local mine = redis.pcall('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1, q.worker)
+  if not mine.err and mine[1] and mine[1][4] == claims then
+    redis.call('HSET', P .. 'live:' .. name .. ':' .. id, 'progress', text)
+    redis.call('SADD', P .. 'marks', name .. ':' .. id)
+  end
+end
+local moved = rescue(now)
+sweep(now)
+return {known and 0 or 1, known and now + q.lease_ms or 0, moved}

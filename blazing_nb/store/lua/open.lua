@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- DOES    registers a start of a node or a worker; answers its incarnation: max(now_ms * 2^11 + random, last + 1).
 -- KEYS    1 meta (hash); derives workers (zset), worker:<id> (hash), nodes (hash), names (hash), clock (string)
 -- ARGV    1 now_ms, empty for the server's TIME

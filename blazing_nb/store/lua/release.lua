@@ -20,12 +20,14 @@ for _, group in ipairs(q.groups) do
   for i, id in ipairs(ids) do
     local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1, q.worker)[1]
     if row and row[4] == claims[i] then
-      redis.call('HINCRBY', P .. 'live:' .. name .. ':' .. id, 'releases', 1)
+      local live = P .. 'live:' .. name .. ':' .. id
+      redis.call('HINCRBY', live, 'releases', 1)
+      redis.call('HSET', live, 'release:' .. row[4], string.format('%.0f;%s;%.0f', now, q.worker, now - row[3]))
       park(name, id, now + q.delay_ms)
       n = n + 1
     end
   end
-  if n > 0 then tally(step, {released = n}, now); ring(step) end
+  if n > 0 then tally(step, {released = n, flight = -n}, now); ring(step) end
   released = released + n
 end
 return released

@@ -10,6 +10,8 @@
 -- @include _clock
 -- @include _stats
 -- @include _bell
+-- @include _tell
+-- @include _keep
 -- @include _finish
 -- @include _park
 -- @include _rescue

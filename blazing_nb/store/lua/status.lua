@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- DOES    answers the status of operations, final ones with their record.
--- KEYS    1 meta (hash); derives seg:<segment> (stream), out:<chunk> (hash), parked:<step> (zset), live:<operation>, worker:<id> (hash)
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), out:<chunk> (hash), parked:<step>, solo (zset), live:<operation>, worker:<id> (hash)
 -- ARGV    1 request: {{segment, incarnation (text), counter}, ...}
--- REPLY   {{status, record or "", claims, deaths, releases, due ms or "", worker}, ...}; status is "FINAL" or one of the live ones,
--- REPLY   "ABSENT" where nothing is known
+-- REPLY   {{status, record or "", claims, deaths, releases, due ms or "", worker, claimed or parked since ms or ""}, ...};
+-- REPLY   status is "FINAL" or one of the live ones, "ABSENT" where nothing is known
 -- REJECT  BZARG operations=<n> (over 1,000)
 -- COST    O(operations)
 -- KEEPS   reads only
@@ -14,28 +14,31 @@ if #q > 1000 then return redis.error_reply('BZARG operations=' .. #q) end
 local function phase(name, id, row, deaths)
   if not row then return 'PENDING', '', '' end
   if row[2] == '@parked' then
-    local due = redis.call('ZSCORE', P .. 'parked:' .. string.match(name, '^[^:]*'), name .. '|' .. id) or ''
+    local member = name .. '|' .. id
+    local due = redis.call('ZSCORE', P .. 'parked:' .. string.match(name, '^[^:]*'), member) or redis.call('ZSCORE', P .. 'solo', member) or ''
     return row[4] > 0 and 'RETRYING' or 'SCHEDULED', due, ''
   end
   local running = redis.call('HGET', P .. 'worker:' .. row[2], 'running') or ''
-  return string.find(running, name .. ':' .. id, 1, true) and 'RUNNING' or 'CLAIMED', '', row[2]
+  return string.find(' ' .. running .. ' ', ' ' .. name .. ':' .. id .. ' ', 1, true) and 'RUNNING' or 'CLAIMED', '', row[2]
 end
 
-local out = {}
+local out, time = {}, redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 for i, op in ipairs(q) do
   local name, incarnation, counter = unpack(op)
   local id, node = incarnation .. '-' .. string.format('%.0f', counter), string.match(name, '^[^:]*:[^:]*:(.*)$')
   local chunk = P .. 'out:' .. node .. ':' .. incarnation .. ':' .. string.format('%d', math.floor(counter / 128))
   local record = redis.call('HGET', chunk, string.format('%d', counter % 128))
   if record then
-    out[i] = {'FINAL', record, 0, 0, 0, '', ''}
+    out[i] = {'FINAL', record, 0, 0, 0, '', '', ''}
   elseif #redis.call('XRANGE', P .. 'seg:' .. name, id, id) == 0 then
-    out[i] = {'ABSENT', '', 0, 0, 0, '', ''}
+    out[i] = {'ABSENT', '', 0, 0, 0, '', '', ''}
   else
     local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1)[1]
     local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases')
     local status, due, worker = phase(name, id, row)
-    out[i] = {status, '', row and row[4] or 0, tonumber(live[1] or 0), tonumber(live[2] or 0), due, worker}
+    local since = row and string.format('%.0f', now - row[3]) or ''
+    out[i] = {status, '', row and row[4] or 0, tonumber(live[1] or 0), tonumber(live[2] or 0), due, worker, since}
   end
 end
 return out

@@ -1,25 +1,30 @@
 #!lua flags=allow-oom
 -- DOES    commits what a worker finished, under the fence, and claims what it has room for: the hot path.
--- KEYS    1 meta (hash); derives seg:<segment> (stream), active:<step>:<prio> (zset), parked:<step> (zset), workers, lost (zset),
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), active:<step>:<prio> (zset), parked:<step>, solo (zset), limits, rate (hash),
+-- KEYS    drain (string), workers, lost (zset), failed:<step>, expiring (zset), marks (set), live:<operation> (hash),
 -- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list)
 -- ARGV    1 now_ms, empty for the server's TIME
--- ARGV    2 request: {worker, incarnation (text), groups, lanes}
+-- ARGV    2 request: {worker, incarnation (text), groups, lanes, held: operations that it keeps}
 -- ARGV    groups: {{segment, held, retention_ms, ids (ascending), claims, run_us, enqueued_ms}, ...}
 -- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
 -- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome
 -- REPLY   {now_ms, version of the steps, accepted, lost ids, lease_lost: 0 | 1, next due ms or 0,
 -- REPLY   {{segment, claims, deaths + releases, {{id, {"p", payload, "t", enqueued_ms, ...}}, ...}}, ...},
--- REPLY   operations whose cancelling was asked for}
+-- REPLY   operations whose cancelling was asked for, alone: 0 | 1 (claim nothing until you hold nothing)}
 -- REJECT  BZARG worker=
 -- COST    O(active segments served + operations)
 -- KEEPS   one commit an operation, by its last claim (I3, I4); an outcome and its notice appear together
 -- @include _clock
 -- @include _stats
 -- @include _bell
+-- @include _tell
+-- @include _keep
 -- @include _finish
 -- @include _park
+-- @include _limit
 -- @include _expire
 -- @include _take
+-- @include _alone
 -- @include _claim
 -- @include _again
 -- @include _commit
@@ -34,8 +39,8 @@ for _, group in ipairs(q.groups) do
 end
 rescue(now)
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
-if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}, {}} end
-local claims, due = claim(q.worker, q.lanes, now)
+if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}, {}, 0} end
+local claims, due, alone_ = claim(q.worker, q.lanes, q.held, now)
 local cancels = redis.call('LRANGE', P .. 'cancels:' .. q.worker, 0, -1)
 if #cancels > 0 then redis.call('DEL', P .. 'cancels:' .. q.worker) end
-return {now, version, accepted, lost, 0, due or 0, claims, cancels}
+return {now, version, accepted, lost, 0, due or 0, claims, cancels, alone_}

@@ -1,0 +1,103 @@
+"""What befell an operation, from its entry, its story and its record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from blazing_nb.core.codec import describe_failure
+from blazing_nb.core.dot import OperationId
+from blazing_nb.core.outcome import Outcome, decode_outcome
+from blazing_nb.core.status import Status
+from blazing_nb.errors import OperationUnknown
+from blazing_nb.store import query
+from blazing_nb.store.reply import StatusRow
+from blazing_nb.store.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Transition(NamedTuple):
+    """One event, and the status after it. `attempt`: executions begun by then."""
+
+    event: str
+    status: Status
+    at_ms: float
+    worker: str
+    claim: int
+    attempt: int
+    error: str
+
+
+def transitions(store: Store, op: OperationId) -> list[Transition]:
+    """In order. Raises `OperationUnknown`."""
+    moment = query.entry_moment(store, op)
+    [row] = store.status([op])
+    if row.status == "ABSENT":
+        raise OperationUnknown(f"{op.text} is not in the store: never stored, or its retention has passed.")
+    story, names = store.story(op), query.worker_names(store)
+    outcome = decode_outcome(row.record) if row.record else None
+    enqueued = outcome.enqueued_ms if outcome else moment or 0
+    rows = [Transition("enqueued", Status.PENDING, enqueued, "", 0, 0, "")]
+    rows += _ended_claims(story, names)
+    rows += _final(outcome, names) if outcome else _now(row)
+    return rows
+
+
+def _ended_claims(story: dict[str, str], names: dict[str, str]) -> list[Transition]:
+    """Claims that did not end it, by number: failed attempts, deaths, releases."""
+    ended = {}
+    for field, text in story.items():
+        kind, _, number = field.partition(":")
+        if kind in {"error", "death", "release"} and number.isdigit():
+            ended[int(number)] = (kind, text)
+    rows, spent = [], 0
+    for claim, (kind, text) in sorted(ended.items()):
+        attempt = claim - spent
+        if kind == "error":
+            at, incarnation, claimed, _, error = text.split(";", 4)
+            worker, event = names.get(incarnation, incarnation), "retried"
+        else:
+            at, consumer, claimed = text.split(";")
+            worker, spent = consumer.rpartition(".")[0], spent + 1
+            event, error = ("rescued", "its worker died") if kind == "death" else ("released", "")
+        rows.append(Transition("claimed", Status.CLAIMED, float(claimed), worker, claim, attempt, ""))
+        rows.append(Transition(event, Status.RETRYING, float(at), worker, claim, attempt, error))
+    return rows
+
+
+def _final(outcome: Outcome, names: dict[str, str]) -> list[Transition]:
+    worker = names.get(str(outcome.worker), "")
+    status, claim, attempt = outcome.status, outcome.claim, outcome.attempt
+    started = outcome.claimed_ms + outcome.queued_us / 1000
+    event = str(status).lower()
+    if status in (Status.LOST, Status.EXPIRED) or not outcome.run_us + outcome.queued_us:
+        # Ended by a script: what its record calls claimed is when that was.
+        return [Transition(event, status, outcome.claimed_ms, worker, claim, attempt, _error(outcome))]
+    return [
+        Transition("claimed", Status.CLAIMED, outcome.claimed_ms, worker, claim, attempt, ""),
+        Transition("started", Status.RUNNING, started, worker, claim, attempt, ""),
+        Transition(event, status, started + outcome.run_us / 1000, worker, claim, attempt, _error(outcome)),
+    ]
+
+
+def _now(row: StatusRow) -> list[Transition]:
+    if row.status not in ("CLAIMED", "RUNNING") or row.since_ms is None:
+        return []
+    worker, attempt = row.worker.rpartition(".")[0], row.claims - row.deaths - row.releases
+    return [Transition("claimed", Status(row.status), row.since_ms, worker, row.claims, attempt, "")]
+
+
+def _error(outcome: Outcome) -> str:
+    """`type: message` of a failure; readable without trusting it."""
+    return "" if outcome.status is Status.SUCCEEDED else describe_failure(outcome.payload)
+
+
+def history_frame(rows: list[Transition]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = ["event", "status", "at", "worker", "claim", "attempt", "error"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["status"] = frame["status"].map(str)
+    frame["at"] = pd.to_datetime(frame["at"], unit="ms", utc=True)
+    return frame

@@ -1,0 +1,38 @@
+-- Shared: outcomes in chunks of 128 counters, and the registers of chunks: by last commit (`chunks`, for listing) and by
+-- the end of their retention (`expiring`). A field `<step>:<prio>` of a chunk lists, a byte each, whose counters are theirs.
+local function keep(name, node, incarnation, chunks, now, retention)
+  local place = string.match(name, '^([^:]*:[^:]*):')
+  local written, ends = {}, {}
+  for chunk, fields in pairs(chunks) do
+    local title = node .. ':' .. incarnation .. ':' .. chunk
+    local key = P .. 'out:' .. title
+    fields[#fields + 1] = place
+    fields[#fields + 1] = (redis.call('HGET', key, place) or '') .. fields.counters
+    redis.call('HSET', key, unpack(fields))
+    if redis.call('PTTL', key) < retention then redis.call('PEXPIRE', key, retention) end
+    written[#written + 1], written[#written + 2] = now, title
+    ends[#ends + 1], ends[#ends + 2] = now + retention, title
+  end
+  redis.call('ZADD', P .. 'chunks', unpack(written))
+  redis.call('ZADD', P .. 'expiring', 'GT', unpack(ends))
+  local over = redis.call('ZRANGEBYSCORE', P .. 'expiring', '-inf', now, 'LIMIT', 0, 16)
+  if #over > 0 then
+    redis.call('ZREM', P .. 'expiring', unpack(over))
+    redis.call('ZREM', P .. 'chunks', unpack(over))
+  end
+end
+
+-- What did not succeed keeps its arguments, so that it can be retried, for as long as its outcome.
+local function mourn(name, id, now, retention)
+  local step, op, entry = string.match(name, '^[^:]*'), name .. ':' .. id, redis.call('XRANGE', P .. 'seg:' .. name, id, id)[1]
+  if not entry then return end
+  local origin = op
+  for i = 5, #entry[2], 2 do
+    if entry[2][i] == 'k' then origin = step .. '|' .. entry[2][i + 1] end
+    if entry[2][i] == 'o' then origin = entry[2][i + 1] end
+  end
+  redis.call('HSET', P .. 'live:' .. op, 'payload', entry[2][2], 'origin', origin)
+  redis.call('PEXPIRE', P .. 'live:' .. op, retention)
+  redis.call('ZADD', P .. 'failed:' .. step, now + retention, op)
+  redis.call('ZREMRANGEBYSCORE', P .. 'failed:' .. step, '-inf', now)
+end

@@ -1,0 +1,126 @@
+"""What views and listings ask: bounded reads, no scan of the key space. Knows bytes and numbers, like `store`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from blazing_nb.core.dot import CHUNK, OperationId
+from blazing_nb.store import script
+from blazing_nb.store.store import Store
+
+CHUNKS_A_CALL = 32
+ENTRIES_A_CALL = 500
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(strict=False).decode
+
+
+class FinishedRow(NamedTuple):
+    """A finished operation and its record."""
+
+    op: OperationId
+    record: bytes
+
+
+class RollUp(NamedTuple):
+    """The running totals of a step at the end of a second of the server's clock."""
+
+    step: str
+    second: int
+    totals: dict[str, int]
+
+
+def finished(store: Store, *, letters: str = "", step: str = "", since_ms: int = 0) -> Iterator[list[FinishedRow]]:
+    """Finished operations in pages, the chunks with the newest commit first. `letters`: of the records, "" for all."""
+    seen: set[bytes] = set()
+    bound: str = "+inf"
+    while True:
+        args = ("ZREVRANGEBYSCORE", f"{store.keys.prefix}chunks", bound, since_ms, "WITHSCORES")
+        flat = store.connection().call(*args, "LIMIT", 0, CHUNKS_A_CALL * 2)
+        titles = [title for title in flat[::2] if title not in seen][:CHUNKS_A_CALL]
+        if not titles:
+            return
+        scores = dict(zip(flat[::2], flat[1::2], strict=True))
+        bound = scores[titles[-1]].decode()
+        seen = {title for title in (*seen, *titles) if scores.get(title) == scores[titles[-1]]}
+        request = {"chunks": [title.decode() for title in titles], "letters": letters, "step": step}
+        rows = script.load("outcomes").run(store.connection(), store.keys.meta, _pack(request))
+        yield [_finished(row) for row in rows]
+
+
+def _finished(row: Sequence[Any]) -> FinishedRow:
+    place, title, counter, record = row
+    step, _, prio = place.decode().partition(":")
+    node, incarnation, chunk = title.decode().rsplit(":", 2)
+    return FinishedRow(OperationId(step, prio, node, int(incarnation), int(chunk) * CHUNK + counter), record)
+
+
+def live(store: Store, *, step: str = "", pending: bool) -> Iterator[list[OperationId]]:
+    """Operations that are not final in pages: claimed and parked ones (`pending`), or those that wait."""
+    for name in store.connection().call("ZRANGE", f"{store.keys.prefix}segs", 0, -1):
+        segment = name.decode()
+        if not step or segment.partition(":")[0] == step:
+            yield from (_pending if pending else _waiting)(store, segment)
+
+
+def _pending(store: Store, segment: str) -> Iterator[list[OperationId]]:
+    key, start = f"{store.keys.prefix}seg:{segment}", "-"
+    while rows := store.connection().call("XPENDING", key, "w", start, "+", ENTRIES_A_CALL):
+        yield [OperationId.parse(f"{segment}:{row[0].decode()}") for row in rows]
+        start = "(" + rows[-1][0].decode()
+
+
+def _waiting(store: Store, segment: str) -> Iterator[list[OperationId]]:
+    key = f"{store.keys.prefix}seg:{segment}"
+    groups = store.connection().call("XINFO", "GROUPS", key)
+    start = "(" + groups[0][groups[0].index(b"last-delivered-id") + 1].decode()
+    while rows := store.connection().call("XRANGE", key, start, "+", "COUNT", ENTRIES_A_CALL):
+        yield [OperationId.parse(f"{segment}:{row[0].decode()}") for row in rows]
+        start = "(" + rows[-1][0].decode()
+
+
+def failed(store: Store, step: str, limit: int) -> list[OperationId]:
+    """Operations of a step that ended without success and were not retried, the newest first."""
+    texts = store.connection().call("ZREVRANGE", f"{store.keys.prefix}failed:{step}", 0, limit - 1)
+    return [OperationId.parse(text.decode()) for text in texts]
+
+
+def worker_names(store: Store) -> dict[str, str]:
+    """Incarnation of a worker -> its name."""
+    flat = store.connection().call("HGETALL", f"{store.keys.prefix}names")
+    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+def entry_moment(store: Store, op: OperationId) -> int | None:
+    """When a live operation was enqueued, in server milliseconds."""
+    entries = store.connection().call("XRANGE", f"{store.keys.prefix}seg:{op.segment}", op.entry, op.entry)
+    return int(entries[0][1][3]) if entries else None
+
+
+def roll_ups(store: Store, since_ms: int) -> list[RollUp]:
+    """What `ts` recorded since a moment of the server's clock, in order."""
+    rows = []
+    for _, fields in store.connection().call("XRANGE", f"{store.keys.prefix}ts", since_ms, "+"):
+        flat = _unpack(fields[5])
+        totals = {flat[i]: int(flat[i + 1]) for i in range(0, len(flat), 2)}
+        rows.append(RollUp(fields[1].decode(), int(fields[3]), totals))
+    return rows
+
+
+def keep_blob(store: Store, digest: str, data: bytes, retention_ms: int) -> bool:
+    """Store bytes under their hash once; a later call only lengthens their life. True where they were new."""
+    key = store.keys.blob(digest)
+    if store.connection().call("EXISTS", key):
+        store.connection().call("PEXPIRE", key, retention_ms, "GT")
+        if store.connection().call("EXISTS", key):
+            return False
+    store.connection().call("SET", key, data, "PX", retention_ms)
+    return True
+
+
+def blob(store: Store, digest: str) -> bytes | None:
+    """Bytes by their hash."""
+    found: bytes | None = store.connection().call("GET", store.keys.blob(digest))
+    return found
