@@ -12,6 +12,10 @@ end
 
 local function is_bucket(field) return string.find(field, '^[wrt]%d+$') ~= nil end
 
+local function record(step, second, totals)
+  redis.call('XADD', P .. 'ts', '*', 's', step, 'at', second, 'c', cmsgpack.pack(totals))
+end
+
 -- A roll-up holds the counters; every tenth second or later the buckets too, which are ten times as large.
 local function roll(key, step, second, now)
   local flat, kept = redis.call('HGETALL', key), {}
@@ -20,7 +24,7 @@ local function roll(key, step, second, now)
     if whole or not is_bucket(flat[i]) then kept[#kept + 1], kept[#kept + 2] = flat[i], flat[i + 1] end
   end
   if whole then redis.call('HSET', key, 'whole', second) end
-  redis.call('XADD', P .. 'ts', '*', 's', step, 'at', second, 'c', cmsgpack.pack(kept))
+  record(step, second, kept)
   redis.call('XTRIM', P .. 'ts', 'MINID', '~', string.format('%.0f', now - 3600000))
 end
 
@@ -29,6 +33,7 @@ local function tally(step, counts, now)
   local second = string.format('%.0f', math.floor(now / 1000))
   local marked = redis.call('HGET', key, 'second')
   if marked and marked ~= second then roll(key, step, marked, now) end
+  if not marked then record(step, string.format('%.0f', math.floor(now / 1000) - 1), {}) end
   if marked ~= second then redis.call('HSET', key, 'second', second) end
   for field, by in pairs(counts) do redis.call('HINCRBY', key, field, by) end
 end
