@@ -147,9 +147,19 @@ class Store:
         }
         return int(self._run("open", request, now_ms=now_ms))
 
-    def define(self, step: str, digest: bytes, record: bytes, options: bytes, limits: str = "") -> bool:
+    def define(
+        self,
+        step: str,
+        digest: bytes,
+        record: bytes,
+        options: bytes,
+        limits: str = "",
+        *,
+        now_ms: int | None = None,
+    ) -> bool:
         """Record a step, its code and its limits (see `_limit.lua`); True where something was new."""
-        return bool(self._run("define", {"step": step, "hash": digest.hex(), "limits": limits}, record, options))
+        request = {"step": step, "hash": digest.hex(), "limits": limits}
+        return bool(self._run("define", request, record, options, now_ms=now_ms))
 
     def steps(self) -> dict[str, bytes]:
         """All steps of the app, with their options as they were defined."""
@@ -238,9 +248,9 @@ class Store:
             dropped += int(self._run("forget", {"operations": request, "batch": name}, now_ms=now_ms))
         return dropped
 
-    def pause(self, step: str, paused: bool) -> bool:
+    def pause(self, step: str, paused: bool, *, now_ms: int | None = None) -> bool:
         """Pause or resume the claiming of a step; True where that changed something."""
-        return bool(self._run("pause", {"step": step, "paused": int(paused)}))
+        return bool(self._run("pause", {"step": step, "paused": int(paused)}, now_ms=now_ms))
 
     def story(self, op: OperationId) -> dict[str, str]:
         """What befell an operation before it was final: deaths, releases, `error:<claim>` -> `<ms>;<text>`."""
@@ -343,9 +353,9 @@ class Store:
         request = {"worker": worker, "held": dict.fromkeys(held, True)}
         return parse_claims(self._run("recover", request, now_ms=now_ms))
 
-    def retire(self, worker: str) -> bool:
+    def retire(self, worker: str, *, now_ms: int | None = None) -> bool:
         """The worker leaves; True where it was registered."""
-        return bool(self._run("retire", {"worker": worker}))
+        return bool(self._run("retire", {"worker": worker}, now_ms=now_ms))
 
     # -- the views' side ---------------------------------------------------------------------------------------------
 

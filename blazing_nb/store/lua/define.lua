@@ -13,6 +13,7 @@
 -- @include _bell
 local q = cmsgpack.unpack(ARGV[2])
 if q.step == '' then return redis.error_reply('BZARG step=') end
+clock(ARGV[1])
 redis.call('SET', P .. 'code:' .. q.hash, ARGV[3], 'NX')
 if (redis.call('HGET', P .. 'limits', q.step) or '') ~= q.limits then
   if q.limits == '' then redis.call('HDEL', P .. 'limits', q.step) else redis.call('HSET', P .. 'limits', q.step, q.limits) end

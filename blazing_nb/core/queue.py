@@ -1,0 +1,323 @@
+"""The queue as pure code: its states, and every transition that the scripts make, in the same words and order.
+
+It is the specification: `tests/store/test_model.py` drives the same random histories through it and through the scripts
+on a real server, and compares all that can be seen after each step. Time is an argument; nothing is random.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+DEATHS, ALONE = 3, 2
+HIGH_FIRST, LOW_FIRST = ("h", "n", "l"), ("l", "n", "h")
+PARKED = "@parked"
+
+
+class Dot(NamedTuple):
+    """(segment, incarnation, counter)."""
+
+    segment: str
+    incarnation: int
+    counter: int
+
+    @property
+    def step(self) -> str:
+        return self.segment.partition(":")[0]
+
+    @property
+    def member(self) -> str:
+        return f"{self.segment}|{self.incarnation}-{self.counter}"
+
+
+class Entry(msgspec.Struct):
+    """An operation that is not final. `owner`: "" waits, `@parked`, or a worker."""
+
+    enqueued_ms: int
+    deadline_ms: int = 0
+    owner: str = ""
+    claims: int = 0
+    deaths: int = 0
+    releases: int = 0
+    due_ms: int = 0
+    solo: bool = False
+    cancel: bool = False
+
+
+class Limit(NamedTuple):
+    """In flight (0: any number), milliseconds between two claims (0: no rate), burst."""
+
+    in_flight: int = 0
+    interval_ms: float = 0.0
+    burst: int = 1
+
+
+class Queue:
+    """One app on one site."""
+
+    def __init__(self) -> None:
+        self.seen_ms = 0
+        self.quiet_ms = 0
+        self.turns = 0
+        self.drain = ""
+        self.live: dict[Dot, Entry] = {}
+        self.final: dict[Dot, str] = {}
+        """Letter and token of each outcome."""
+        self.retried: dict[Dot, str] = {}
+        """The token of the last failed attempt that was parked for another."""
+        self.last: dict[str, tuple[int, int]] = {}
+        self.active: dict[tuple[str, str], dict[str, int]] = {}
+        self.leases: dict[str, int] = {}
+        self.paused: set[str] = set()
+        self.limits: dict[str, Limit] = {}
+        self.full_ms: dict[str, float] = {}
+
+    # -- time and registration ---------------------------------------------------------------------------------------
+
+    def clock(self, now_ms: int) -> int:
+        """Never goes back. Where no script ran for half a lease, every lease shifts by the gap."""
+        if now_ms <= self.seen_ms:
+            return self.seen_ms
+        gap = now_ms - self.seen_ms
+        if self.seen_ms and gap > 100 and 0 < self.quiet_ms < gap:
+            self.leases = {worker: end + gap for worker, end in self.leases.items()}
+        self.seen_ms = now_ms
+        return now_ms
+
+    def open_worker(self, worker: str, lease_ms: int, now_ms: int) -> None:
+        now_ms = self.clock(now_ms)
+        self.leases[worker] = now_ms + lease_ms
+        self.quiet_ms = max(self.quiet_ms, lease_ms // 2)
+
+    def heartbeat(self, worker: str, lease_ms: int, now_ms: int) -> bool:
+        """Renew the lease, unless the worker was given up."""
+        now_ms = self.clock(now_ms)
+        known = worker in self.leases
+        if known:
+            self.leases[worker] = now_ms + lease_ms
+        self.rescue(now_ms)
+        return known
+
+    # -- enqueue -----------------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self, dots: list[Dot], now_ms: int, *, cap: int = 0, delay_ms: int | None = None, expires_ms: int = 0
+    ) -> str:
+        """Consecutive operations of one segment: added, known, fenced or full."""
+        now_ms = self.clock(now_ms)
+        first, segment = dots[0], dots[0].segment
+        incarnation, counter = self.last.get(segment, (0, 0))
+        if incarnation == first.incarnation and counter >= first.counter:
+            return "known"
+        if incarnation > first.incarnation:
+            return "known" if first in self.live or first in self.final else "fenced"
+        if cap and sum(dot.segment == segment for dot in self.live) + len(dots) > cap:
+            return "full"
+        for dot in dots:
+            self.live[dot] = Entry(now_ms, now_ms + expires_ms if expires_ms else 0)
+            if delay_ms is not None:
+                self._park(dot, now_ms + delay_ms)
+        self.last[segment] = (dots[-1].incarnation, dots[-1].counter)
+        if delay_ms is None:
+            self.turns += 1
+            step, prio, _ = segment.split(":", 2)
+            self.active.setdefault((step, prio), {}).setdefault(segment, self.turns)
+        return "added"
+
+    # -- commit ------------------------------------------------------------------------------------------------------
+
+    def commit(
+        self, worker: str, incarnation: int, rows: Iterable[tuple[Dot, int, str, int]], now_ms: int
+    ) -> tuple[int, list[Dot]]:
+        """(dot, claim number, letter, delay of a retry): how many were accepted, and which were another's."""
+        accepted, lost = 0, []
+        for dot, claims, letter, delay_ms in rows:
+            entry, token = self.live.get(dot), f"{incarnation}-{claims}"
+            if entry is not None and entry.owner == worker and entry.claims == claims:
+                accepted += 1
+                self._commit(dot, entry, letter, token, now_ms + delay_ms)
+            elif self.final.get(dot, "?")[1:] != token and self.retried.get(dot) != token:
+                lost.append(dot)
+        return accepted, lost
+
+    def _commit(self, dot: Dot, entry: Entry, letter: str, token: str, due_ms: int) -> None:
+        if letter == "R" and entry.cancel:
+            letter = "C"
+        if letter != "R":
+            self._finish(dot, letter, token)
+        else:
+            self.retried[dot] = token
+            self._park(dot, due_ms)
+
+    def _finish(self, dot: Dot, letter: str, token: str) -> None:
+        del self.live[dot]
+        self.final[dot] = letter + token
+
+    def _park(self, dot: Dot, due_ms: int, solo: bool = False) -> None:
+        entry = self.live[dot]
+        entry.owner, entry.due_ms, entry.solo = PARKED, due_ms, solo
+
+    # -- claim -------------------------------------------------------------------------------------------------------
+
+    def turn(
+        self,
+        worker: str,
+        incarnation: int,
+        rows: Iterable[tuple[Dot, int, str, int]],
+        budget: int,
+        steps: list[str],
+        now_ms: int,
+    ) -> tuple[int, list[Dot], list[Dot]]:
+        """Commit, rescue, claim: how many were accepted, which were another's, and what was claimed, in order."""
+        now_ms = self.clock(now_ms)
+        accepted, lost = self.commit(worker, incarnation, rows, now_ms)
+        self.rescue(now_ms)
+        if worker not in self.leases or not budget:
+            return accepted, lost, []
+        return accepted, lost, self.claim(worker, incarnation, budget, steps, now_ms)
+
+    def claim(self, worker: str, incarnation: int, budget: int, steps: list[str], now_ms: int) -> list[Dot]:
+        taken: list[Dot] = []
+        if self._alone(worker, incarnation, steps, now_ms, taken):
+            return taken
+        for step in steps:
+            if budget > 0:
+                budget -= self._take_step(step, worker, incarnation, budget, now_ms, taken)
+        return taken
+
+    def _alone(self, worker: str, incarnation: int, steps: list[str], now_ms: int, taken: list[Dot]) -> bool:
+        """An operation under which two workers died runs alone; who holds something drains for it first."""
+        suspects = [
+            dot
+            for dot in self._due(now_ms, solo=True)
+            if dot.step in steps and dot.step not in self.paused and self._allowance(dot.step, now_ms) > 0
+        ]
+        if not suspects:
+            return False
+        if not any(entry.owner == worker for entry in self.live.values()):
+            self.drain = ""
+            self._give(suspects[0], worker, incarnation, now_ms, taken)
+            self._spend(suspects[0].step, len(taken), now_ms)
+            return bool(taken)
+        self.drain = self.drain or worker
+        return self.drain == worker
+
+    def _take_step(self, step: str, worker: str, incarnation: int, budget: int, now_ms: int, taken: list[Dot]) -> int:
+        most = min(budget, self._allowance(step, now_ms))
+        if step in self.paused or most <= 0:
+            return 0
+        parked = [dot for dot in self._due(now_ms, solo=False) if dot.step == step][: math.ceil(most / 2)]
+        for dot in parked:
+            self._give(dot, worker, incarnation, now_ms, taken)
+        left = most - len(parked)
+        self.turns += 1
+        turn = self.turns
+        for prio in LOW_FIRST if turn % 8 == 0 else HIGH_FIRST:
+            active = self.active.get((step, prio), {})
+            names = sorted(active, key=lambda name: (active[name], name))[: max(0, left)]
+            for i, name in enumerate(names):
+                want = math.ceil(left / (len(names) - i))
+                waiting = sorted(d for d, e in self.live.items() if d.segment == name and e.owner == "")[:want]
+                if len(waiting) < want:
+                    del active[name]
+                else:
+                    active[name] = turn
+                for dot in waiting:
+                    self._give(dot, worker, incarnation, now_ms, taken)
+                left -= len(waiting)
+        self._spend(step, most - left, now_ms)
+        return most - left
+
+    def _give(self, dot: Dot, worker: str, incarnation: int, now_ms: int, taken: list[Dot]) -> None:
+        entry = self.live[dot]
+        entry.claims += 1
+        if entry.deadline_ms and entry.deadline_ms <= now_ms:
+            self._finish(dot, "X", f"{incarnation}-{entry.claims}")
+        else:
+            entry.owner = worker
+            taken.append(dot)
+
+    def _due(self, now_ms: int, *, solo: bool) -> list[Dot]:
+        found = [d for d, e in self.live.items() if e.owner == PARKED and e.solo is solo and e.due_ms <= now_ms]
+        return sorted(found, key=lambda dot: (self.live[dot].due_ms, dot.member))
+
+    def flight(self, step: str) -> int:
+        """Operations of a step that workers hold."""
+        return sum(dot.step == step and entry.owner not in ("", PARKED) for dot, entry in self.live.items())
+
+    def _allowance(self, step: str, now_ms: int) -> int:
+        limit, n = self.limits.get(step, Limit()), 256
+        if limit.in_flight:
+            n = limit.in_flight - self.flight(step)
+        if limit.interval_ms:
+            full = max(now_ms, self.full_ms.get(step, 0.0))
+            n = min(n, math.floor(limit.burst - (full - now_ms) / limit.interval_ms + 1e-9))
+        return n
+
+    def _spend(self, step: str, n: int, now_ms: int) -> None:
+        limit = self.limits.get(step, Limit())
+        if n and limit.interval_ms:
+            self.full_ms[step] = round(max(now_ms, self.full_ms.get(step, 0.0)) + n * limit.interval_ms, 3)
+
+    # -- giving back -------------------------------------------------------------------------------------------------
+
+    def rescue(self, now_ms: int) -> None:
+        """Every claim of a worker whose lease is over goes back; the third death ends an operation."""
+        for worker in [worker for worker, end in self.leases.items() if end < now_ms]:
+            self._lose(worker, now_ms)
+
+    def retire(self, worker: str, now_ms: int) -> bool:
+        now_ms = self.clock(now_ms)
+        known = worker in self.leases
+        if known:
+            self._lose(worker, now_ms)
+        return known
+
+    def _lose(self, worker: str, now_ms: int) -> None:
+        del self.leases[worker]
+        incarnation = worker.rpartition(".")[2]
+        for dot in sorted(dot for dot, entry in self.live.items() if entry.owner == worker):
+            entry = self.live[dot]
+            entry.deaths += 1
+            if entry.cancel or entry.deaths >= DEATHS:
+                self._finish(dot, "C" if entry.cancel else "L", f"{incarnation}-{entry.claims}")
+            else:
+                self._park(dot, now_ms + (entry.deaths - 1) ** 2 * 1000, entry.deaths >= ALONE)
+
+    def release(self, worker: str, rows: Iterable[tuple[Dot, int]], now_ms: int, delay_ms: int = 0) -> int:
+        """A worker gives back what it will not run: neither a death nor a failure."""
+        now_ms, released = self.clock(now_ms), 0
+        for dot, claims in rows:
+            entry = self.live.get(dot)
+            if entry is not None and entry.owner == worker and entry.claims == claims:
+                entry.releases += 1
+                self._park(dot, now_ms + delay_ms)
+                released += 1
+        return released
+
+    def cancel(self, dot: Dot, now_ms: int) -> str:
+        """Whichever comes first wins, a commit or this."""
+        self.clock(now_ms)
+        if dot in self.final:
+            return "FINAL"
+        entry = self.live.get(dot)
+        if entry is None:
+            return "ABSENT"
+        if entry.owner in ("", PARKED):
+            self._finish(dot, "C", f"0-{entry.claims}")
+            return "CANCELLED"
+        entry.cancel = True
+        return "ASKED"
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def status(self, dot: Dot) -> tuple[str, int, int, int]:
+        """Its status, claims, deaths and releases."""
+        entry = self.live.get(dot)
+        if entry is None:
+            return ("FINAL" if dot in self.final else "ABSENT"), 0, 0, 0
+        name = {"": "PENDING", PARKED: "RETRYING" if entry.claims else "SCHEDULED"}.get(entry.owner, "CLAIMED")
+        return name, entry.claims, entry.deaths, entry.releases
