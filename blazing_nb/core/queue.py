@@ -156,9 +156,9 @@ class Queue:
         del self.live[dot]
         self.final[dot] = letter + token
 
-    def _park(self, dot: Dot, due_ms: int, solo: bool = False) -> None:
+    def _park(self, dot: Dot, due_ms: int) -> None:
         entry = self.live[dot]
-        entry.owner, entry.due_ms, entry.solo = PARKED, due_ms, solo
+        entry.owner, entry.due_ms, entry.solo = PARKED, due_ms, entry.deaths >= ALONE
 
     # -- claim -------------------------------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class Queue:
             if entry.cancel or entry.deaths >= DEATHS:
                 self._finish(dot, "C" if entry.cancel else "L", f"{incarnation}-{entry.claims}")
             else:
-                self._park(dot, now_ms + (entry.deaths - 1) ** 2 * 1000, entry.deaths >= ALONE)
+                self._park(dot, now_ms + (entry.deaths - 1) ** 2 * 1000)
 
     def release(self, worker: str, rows: Iterable[tuple[Dot, int]], now_ms: int, delay_ms: int = 0) -> int:
         """A worker gives back what it will not run: neither a death nor a failure."""

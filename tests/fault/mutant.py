@@ -34,10 +34,8 @@ MUTANTS = {
     "rescue_without_death": Mutant("_rescue", "'deaths', 1)", "'deaths', 0)"),
     "consumer_dropped_with_pending": Mutant("_rescue", "local empty = #rows < limit", "local empty = true"),
     "rescue_leaves_the_worker": Mutant("_rescue", "redis.call('ZREM', P .. 'workers', worker)", ""),
-    "rescue_does_not_park": Mutant(
-        "_rescue", "park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000, deaths >= ALONE)", ""
-    ),
-    "suspects_run_beside_others": Mutant("_rescue", "deaths >= ALONE)", "false)"),
+    "rescue_does_not_park": Mutant("_rescue", "park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000)", ""),
+    "suspects_run_beside_others": Mutant("_park", "deaths >= ALONE and", "false and"),
     "no_cap_in_flight": Mutant("_limit", "if limit.cap > 0 then", "if false then"),
     "flight_is_never_freed": Mutant("_commit", "hist.flight = -accepted", "hist.flight = 0"),
     "rate_is_not_spent": Mutant("_limit", "full + n * limit.interval", "full"),

@@ -1,6 +1,6 @@
 -- Shared: give dead workers' claims back, in bounded steps, run by every claim and heartbeat; no leader.
 -- A worker leaves `lost` when nothing is pending for it, and only then are its consumers dropped.
-local DEATHS, ALONE = 3, 2
+local DEATHS = 3
 
 local function bury(name, row, letter, deaths, worker, now, kind, story)
   local entry = redis.call('XRANGE', P .. 'seg:' .. name, row[1], row[1])[1]
@@ -26,7 +26,7 @@ local function rescue_segment(name, worker, now, limit)
       bury(name, row, 'L', deaths, worker, now, 'OperationLost', story)
       counts.lost = (counts.lost or 0) + 1
     else
-      park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000, deaths >= ALONE)
+      park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000)
       counts.rescued = (counts.rescued or 0) + 1
     end
   end

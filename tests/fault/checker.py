@@ -1,0 +1,183 @@
+"""Reads the history of a run, event by event in the server's order, and says where an invariant of failures.md breaks.
+
+Per operation a small state machine: absent -> waiting -> claimed <-> parked -> final. Everything is O(events).
+"""
+
+from __future__ import annotations
+
+import collections
+import heapq
+from typing import Any, NamedTuple
+
+WAITING, CLAIMED, PARKED, FINAL = "waiting", "claimed", "parked", "final"
+BUDGETS = 3
+SHOWN = 20
+
+
+class Op:
+    """What the events said of one operation."""
+
+    __slots__ = ("claim", "deaths", "failures", "owner", "releases", "state", "token")
+
+    def __init__(self) -> None:
+        self.state = WAITING
+        self.owner = ""
+        self.claim = 0
+        self.deaths = self.failures = self.releases = 0
+        self.token = ""
+
+
+class Parked(NamedTuple):
+    """A parked operation that becomes due."""
+
+    due: float
+    key: tuple[str, str]
+
+
+class Checker:
+    """Feed it with `see`; `violations` is empty where all is well."""
+
+    def __init__(self) -> None:
+        self.ops: dict[tuple[str, str], Op] = {}
+        self.waiting: collections.Counter[str] = collections.Counter()
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.violations: list[str] = []
+        self.recovery_ms: list[float] = []
+        self._first: dict[str, tuple[int, int]] = {}
+        self._due: dict[str, list[Parked]] = collections.defaultdict(list)
+        self._passed_over: collections.Counter[str] = collections.Counter()
+        self._claimed_at = 0.0
+        self._lease_end: dict[str, float] = {}
+        self._died: dict[tuple[str, str], float] = {}
+
+    def demand(self, holds: bool, text: str) -> None:
+        if not holds and len(self.violations) < SHOWN:
+            self.violations.append(text)
+
+    def see(self, event: list[Any]) -> None:
+        kind, now, *rest = event
+        self.counts[kind] += 1
+        getattr(self, kind)(float(now), *rest)
+
+    # -- events
+
+    def enqueued(self, now: float, name: str, incarnation: str, first: int, n: int) -> None:
+        for counter in range(int(first), int(first) + int(n)):
+            key = (name, f"{incarnation}-{counter}")
+            self.demand(key not in self.ops, f"I2, I18: {key} was enqueued twice")
+            self.ops[key] = Op()
+        self.waiting[name] += int(n)
+
+    def claimed(self, now: float, worker: str, given: list[Any]) -> None:
+        self._claimed_at = now
+        from_parked: collections.Counter[str] = collections.Counter()
+        taken: collections.Counter[str] = collections.Counter()
+        due_before = {name.partition(":")[0]: self._is_due(name.partition(":")[0], now) for name, *_ in given}
+        for name, claim, ids in given:
+            step = name.partition(":")[0]
+            for entry in ids:
+                was = self._claim((name, entry), int(claim), worker, now)
+                from_parked[step] += was == PARKED
+                taken[step] += 1
+        for step, n in taken.items():
+            # I14: what is due goes first, so that a rescued operation never waits behind fresh ones.
+            self.demand(not due_before[step] or from_parked[step] > 0, f"I14: {n} fresh ones of {step} went first")
+        self._fair(given)
+
+    def _claim(self, key: tuple[str, str], claim: int, worker: str, now: float) -> str:
+        op = self.ops.get(key)
+        if op is None:
+            self.demand(False, f"I2: {key} was claimed, and never enqueued")
+            return ""
+        self.demand(op.state in (WAITING, PARKED), f"I7: {key} is {op.state} by {op.owner} and was claimed by {worker}")
+        self.demand(claim == op.claim + 1, f"I5, I6: claim {claim} of {key} follows {op.claim}")
+        spent = op.failures + op.deaths + op.releases
+        self.demand(claim <= spent + 1, f"I13: claim {claim} of {key} after {spent} that ended")
+        was, op.state, op.owner, op.claim = op.state, CLAIMED, worker, claim
+        if was == WAITING:
+            self.waiting[key[0]] -= 1
+            incarnation, counter = map(int, key[1].split("-"))
+            last = self._first.get(key[0], (0, 0))
+            self.demand((incarnation, counter) > last, f"I12: {key} was first claimed after {last}")
+            self._first[key[0]] = (incarnation, counter)
+        died = self._died.pop(key, None)
+        if died is not None:
+            self.recovery_ms.append(now - died)
+        return was
+
+    def _is_due(self, step: str, now: float) -> bool:
+        heap = self._due[step]
+        while heap and self.ops[heap[0].key].state != PARKED:
+            heapq.heappop(heap)
+        return bool(heap) and heap[0].due <= now
+
+    def _fair(self, given: list[Any]) -> None:
+        """I15: a segment with waiting operations is not passed over more often than there are others."""
+        served = {name for name, *_ in given}
+        for place in {name.rpartition(":")[0] for name in served}:
+            active = [name for name, n in self.waiting.items() if n > 0 and name.rpartition(":")[0] == place]
+            for name in active:
+                if name in served:
+                    self._passed_over[name] = 0
+                else:
+                    self._passed_over[name] += 1
+                    passed = self._passed_over[name]
+                    self.demand(passed <= 2 * len(active) + 2, f"I15: {name} was passed over {passed} times")
+
+    def finished(self, now: float, name: str, heads: list[Any]) -> None:
+        for entry, head in heads:
+            key, op = (name, entry), self.ops.get((name, entry))
+            if op is None:
+                self.demand(False, f"I2: {key} is final, and was never enqueued")
+                continue
+            self.demand(op.state != FINAL, f"I3: {key} was committed by {op.token} and by {head}")
+            if op.state == WAITING:
+                self.waiting[name] -= 1
+            if head[0] in "SF":
+                token = f"{op.owner.rpartition('.')[2]}-{op.claim}"
+                self.demand(op.state == CLAIMED and head[1:] == token, f"I4: {key} of {token} was committed by {head}")
+            if head[0] == "L":
+                self.demand(op.deaths == BUDGETS, f"I13: {key} was given up after {op.deaths} deaths")
+            self.counts["final:" + head[0]] += 1
+            op.state, op.token = FINAL, head
+
+    def parked(self, due: float, name: str, entry: str) -> None:
+        op = self.ops[name, entry]
+        self.demand(op.state == CLAIMED, f"I7: {(name, entry)} is {op.state} and was parked")
+        op.state, op.owner = PARKED, ""
+        if op.deaths < BUDGETS - 1:  # those that run alone have a register of their own
+            heapq.heappush(self._due[name.partition(":")[0]], Parked(due, (name, entry)))
+
+    def failed(self, now: float, name: str, entry: str, token: str) -> None:
+        op = self.ops[name, entry]
+        held = f"{op.owner.rpartition('.')[2]}-{op.claim};"
+        self.demand(token == held, f"I4: attempt {token} of {(name, entry)}, held by {held}")
+        op.failures += 1
+
+    def released(self, now: float, name: str, entry: str) -> None:
+        self.ops[name, entry].releases += 1
+
+    def died(self, now: float, name: str, entry: str, worker: str) -> None:
+        op = self.ops[name, entry]
+        self.demand(op.owner == worker, f"I7: {(name, entry)} of {op.owner} was rescued from {worker}")
+        op.deaths += 1
+        self._died[name, entry] = self._lease_end.get(worker, now)
+
+    def gave_up(self, now: float, worker: str, end: float) -> None:
+        # A worker that leaves by itself is given up before its lease ends.
+        self.demand(
+            now <= end or self._claimed_at <= end, f"I14: claims went on although {worker} was over since {end}"
+        )
+        self._lease_end[worker] = float(end)
+
+    def fenced(self, now: float, name: str, entry: str, token: str) -> None:
+        op = self.ops.get((name, entry))
+        held = "" if op is None else f"{op.owner.rpartition('.')[2]}-{op.claim};"
+        self.demand(op is None or op.state != CLAIMED or token != held, f"I4: the holder {token} was fenced")
+
+    # -- the end
+
+    def finish(self) -> None:
+        """I1: everything that was enqueued is final."""
+        left = [key for key, op in self.ops.items() if op.state != FINAL]
+        self.demand(not left, f"I1: {len(left)} are not final, such as {left[:3]}")

@@ -1,0 +1,87 @@
+"""A proxy before the server's socket that forgets replies when it is told to: what was asked is done, nobody learns it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from pathlib import Path
+
+
+class Proxy:
+    """Listens on `path`, forwards to `server`; both are unix sockets. Runs on a thread of its own."""
+
+    def __init__(self, path: Path, server: Path) -> None:
+        self.path = path
+        self._server = server
+        self._loop = asyncio.new_event_loop()
+        self._dropping = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.dropped = 0
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread.start()
+        self._ready.wait(10)
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.path}"
+
+    def drop_replies(self, seconds: float) -> None:
+        """Forget all replies for a while, then cut the connections: their callers repeat what they asked."""
+        asyncio.run_coroutine_threadsafe(self._drop(seconds), self._loop).result(seconds + 10)
+
+    def cut(self) -> None:
+        """Cut all connections."""
+        self._loop.call_soon_threadsafe(self._cut)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    async def _drop(self, seconds: float) -> None:
+        self._dropping = True
+        await asyncio.sleep(seconds)
+        self._cut()
+        self._dropping = False
+
+    def _cut(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(asyncio.start_unix_server(self._accept, self.path))
+        self._ready.set()
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            upstream, to_server = await asyncio.open_unix_connection(self._server)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, to_server}
+        try:
+            forward = asyncio.ensure_future(self._pump(reader, to_server, replies=False))
+            back = asyncio.ensure_future(self._pump(upstream, writer, replies=True))
+            await asyncio.wait({forward, back}, return_when=asyncio.FIRST_COMPLETED)
+            forward.cancel()
+            back.cancel()
+        finally:
+            self._writers -= {writer, to_server}
+            writer.transport.abort()
+            to_server.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                if replies and self._dropping:
+                    self.dropped += 1
+                    continue
+                writer.write(data)
+                await writer.drain()

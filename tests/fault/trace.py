@@ -1,0 +1,74 @@
+"""The scripts with a witness: every transition writes an event to the stream `trace`, in the same atomic step.
+
+    python -m tests.fault.trace worker --app soak ...
+
+runs `blazing-nb` with such scripts. The order of the events is the server's; `checker.py` reads them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from blazing_nb.store import script
+
+WRITE = """
+local function witness(...)
+  redis.call('XADD', P .. 'trace', '*', 'e', cmsgpack.pack({...}))
+end
+"""
+
+POINTS = [
+    # file, before what, what is written
+    ("enqueue", "tally(q.step, {enqueued = n}, now)", "witness('enqueued', now, name, q.incarnation, q.first, n)\n"),
+    ("_park", "  redis.call('XCLAIM', P .. 'seg:' .. name, 'w', '@parked'", "  witness('parked', due, name, id)\n"),
+    ("_again", "  park(name, id, now + tonumber(delay))", "  witness('failed', now, name, id, token)\n"),
+    ("release", "      park(name, id, now + q.delay_ms)", "      witness('released', now, name, id)\n"),
+    ("_rescue", "    redis.call('HSET', live, 'death:'", "    witness('died', now, name, row[1], worker)\n"),
+    (
+        "_rescue",
+        "  redis.call('ZREM', P .. 'workers', worker)",
+        "  witness('gave_up', now, worker, tonumber(redis.call('ZSCORE', P .. 'workers', worker) or 0))\n",
+    ),
+    ("_commit", "      lost[#lost + 1] = name .. ':' .. id", "      witness('fenced', now, name, id, token)\n"),
+    (
+        "_finish",
+        "  local node = string.match(name, '^[^:]*:[^:]*:(.*)$')\n  local groups = {}",
+        "  local heads = {}\n"
+        "  for i, item in ipairs(items) do heads[i] = {item[1], string.match(item[2], '^[^;]*')} end\n"
+        "  witness('finished', now, name, heads)\n",
+    ),
+    (
+        "turn",
+        "local cancels = redis.call('LRANGE'",
+        "local given = {}\n"
+        "for i, row in ipairs(claims) do\n"
+        "  local entries = {}\n"
+        "  for j, entry in ipairs(row[4]) do entries[j] = entry[1] end\n"
+        "  given[i] = {row[1], row[2], entries}\n"
+        "end\n"
+        "if #given > 0 then witness('claimed', now, q.worker, given) end\n",
+    ),
+]
+
+
+def install() -> None:
+    """Put the witness into every script that is loaded from now on."""
+    source = script._source
+
+    def witnessed(file: str) -> str:
+        text = source(file)
+        for name, before, event in POINTS:
+            if name == file:
+                assert text.count(before) == 1, f"{file}.lua has changed: {before!r}; mend the witness"
+                text = text.replace(before, event + before)
+        return text.rstrip() + WRITE if file == "_clock" else text
+
+    script._source = witnessed
+    script.load.cache_clear()
+
+
+if __name__ == "__main__":
+    from blazing_nb.cli import main
+
+    install()
+    sys.exit(main())

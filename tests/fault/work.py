@@ -1,0 +1,19 @@
+"""What the soak's operations do, importable by workers."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+
+def work(x: int, journal: str, seconds: float) -> int:
+    """Say that it was executed, take time, square; one in fifty fails at its first attempt."""
+    from blazing_nb import current
+
+    with open(f"{journal}/{os.getpid()}", "a") as file:
+        file.write(f"{x}\n")
+    time.sleep(seconds * 2 * random.random())
+    if x % 50 == 7 and current().attempt == 1:
+        raise ConnectionError(f"{x} fails once")
+    return x * x
