@@ -209,12 +209,10 @@ class Queue:
         most = min(budget, self._allowance(step, now_ms))
         if step in self.paused or most <= 0:
             return 0
-        parked = [dot for dot in self._due(now_ms, solo=False) if dot.step == step][: math.ceil(most / 2)]
-        for dot in parked:
-            self._give(dot, worker, incarnation, now_ms, taken)
-        left = most - len(parked)
         self.turns += 1
         turn = self.turns
+        share = turn % 2 if most == 1 else math.ceil(most / 2)
+        left = most - self._take_parked(step, worker, incarnation, share, now_ms, taken)
         for prio in LOW_FIRST if turn % 8 == 0 else HIGH_FIRST:
             active = self.active.get((step, prio), {})
             names = sorted(active, key=lambda name: (active[name], name))[: max(0, left)]
@@ -228,8 +226,15 @@ class Queue:
                 for dot in waiting:
                     self._give(dot, worker, incarnation, now_ms, taken)
                 left -= len(waiting)
+        left -= self._take_parked(step, worker, incarnation, left, now_ms, taken)
         self._spend(step, most - left, now_ms)
         return most - left
+
+    def _take_parked(self, step: str, worker: str, incarnation: int, limit: int, now_ms: int, taken: list[Dot]) -> int:
+        parked = [dot for dot in self._due(now_ms, solo=False) if dot.step == step][:limit]
+        for dot in parked:
+            self._give(dot, worker, incarnation, now_ms, taken)
+        return len(parked)
 
     def _give(self, dot: Dot, worker: str, incarnation: int, now_ms: int, taken: list[Dot]) -> None:
         entry = self.live[dot]

@@ -1,4 +1,4 @@
-"""A proxy before the server's socket that forgets replies when it is told to: what was asked is done, nobody learns it."""
+"""A proxy before the server's socket that forgets replies when it is told to: what was asked is done, and nobody knows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._dropping = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._connected = 0
         self.dropped = 0
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
@@ -36,8 +37,16 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._cut)
 
     def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+
+    async def _close(self) -> None:
+        """Cut all, and let each connection's task end by itself."""
+        self._server_side.close()
+        self._cut()
+        while self._connected:
+            await asyncio.sleep(0.01)
 
     async def _drop(self, seconds: float) -> None:
         self._dropping = True
@@ -51,12 +60,9 @@ class Proxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_unix_server(self._accept, self.path))
+        self._server_side = self._loop.run_until_complete(asyncio.start_unix_server(self._accept, self.path))
         self._ready.set()
         self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,6 +72,7 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers |= {writer, to_server}
+        self._connected += 1
         try:
             forward = asyncio.ensure_future(self._pump(reader, to_server, replies=False))
             back = asyncio.ensure_future(self._pump(upstream, writer, replies=True))
@@ -76,6 +83,7 @@ class Proxy:
             self._writers -= {writer, to_server}
             writer.transport.abort()
             to_server.transport.abort()
+            self._connected -= 1
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
         with contextlib.suppress(OSError):

@@ -2,9 +2,9 @@
 
     python -m tests.fault.soak --ops 20000 --faults 120 --seed 1 --json
 
-Workers and nodes are killed (-9), workers stopped beyond their lease, connections cut, replies dropped by a proxy, scripts
-flushed, the server killed and restarted on its append-only file (fsync always), and stopped for twice the lease. The
-scripts carry a witness (`trace.py`); `checker.py` reads its events. Exit code 1 on any violation.
+Workers and nodes are killed (-9), workers stopped beyond their lease, connections cut, replies dropped by a proxy,
+scripts flushed, the server killed and restarted on its append-only file (fsync always), and stopped for twice the
+lease. The scripts carry a witness (`trace.py`); `checker.py` reads its events. Exit code 1 on any violation.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ WORKERS = 3
 NODES = 2
 PREFIX = "bz:{soak:0}:"
 _decode = msgspec.msgpack.Decoder(strict=False).decode
-WEIGHTS = {
+WEIGHTS: dict[str, float] = {
     "kill_worker": 40,
-    "pause_worker": 10,
+    "pause_worker": 11,
     "cut_connections": 6,
     "drop_replies": 6,
     "flush_scripts": 3,
     "kill_node": 3,
-    "kill_server": 1,
+    "kill_server": 1.3,
     "stop_server": 1,
 }
 STRUCTURE = """
@@ -55,7 +55,8 @@ local P, wrong = KEYS[1], {}
 for _, name in ipairs(redis.call('ZRANGE', P .. 'segs', 0, -1)) do
   local seg, step, prio = P .. 'seg:' .. name, string.match(name, '^([^:]*):([^:]*):')
   local waiting = redis.call('XLEN', seg) - redis.call('XPENDING', seg, 'w')[1]
-  if waiting > 0 and not redis.call('ZSCORE', P .. 'active:' .. step .. ':' .. prio, name) then wrong[#wrong + 1] = name end
+  local active = redis.call('ZSCORE', P .. 'active:' .. step .. ':' .. prio, name)
+  if waiting > 0 and not active then wrong[#wrong + 1] = name end
   for _, row in ipairs(redis.call('XPENDING', seg, 'w', '-', '+', 5000, '@parked')) do
     local member = name .. '|' .. row[1]
     if not (redis.call('ZSCORE', P .. 'parked:' .. step, member) or redis.call('ZSCORE', P .. 'solo', member)) then

@@ -4,13 +4,13 @@ local LETTERS = {S = 'succeeded', F = 'failed', C = 'cancelled', X = 'expired', 
 
 local function owned(seg, worker, ids, held)
   local have = {}
-  if #ids * 8 < held then
-    for _, id in ipairs(ids) do
-      local row = redis.call('XPENDING', seg, 'w', id, id, 1, worker)[1]
-      if row then have[id] = row[4] end
-    end
-  else
+  if #ids * 8 >= held then
     for _, row in ipairs(redis.call('XPENDING', seg, 'w', ids[1], ids[#ids], held, worker)) do have[row[1]] = row[4] end
+  end
+  -- One by one where they are few; and where a claim whose reply was lost made the worker hold more than it knows.
+  for _, id in ipairs(ids) do
+    local row = not have[id] and redis.call('XPENDING', seg, 'w', id, id, 1, worker)[1]
+    if row then have[id] = row[4] end
   end
   return have
 end

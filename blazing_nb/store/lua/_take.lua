@@ -1,4 +1,4 @@
--- Shared: every taking, for one worker. Due parked operations first, then the step's active segments, least
+-- Shared: every taking, for one worker. Due parked operations, then the step's active segments, least
 -- recently served first, with a fair share each; high before normal before low, every eighth turn the other way.
 local function give(name, claims, spent, entries, hist, out)
   if #entries == 0 then return end
@@ -45,8 +45,10 @@ local function take_step(step, worker, now, budget, out)
   if redis.call('SISMEMBER', P .. 'paused', step) == 1 then return budget end
   local most, hist = math.min(budget, (allowance(step, now))), {}
   if most <= 0 then return budget end
-  local left = most - take_parked(step, worker, now, math.max(1, math.ceil(most / 2)), hist, out)
   local turn = redis.call('HINCRBY', KEYS[1], 'turn', 1)
+  -- What is due has half of it, or every other turn; and what the segments leave.
+  local share = most == 1 and turn % 2 or math.ceil(most / 2)
+  local left = most - (share > 0 and take_parked(step, worker, now, share, hist, out) or 0)
   for _, prio in ipairs(turn % 8 == 0 and {'l', 'n', 'h'} or {'h', 'n', 'l'}) do
     if left <= 0 then break end
     local active = P .. 'active:' .. step .. ':' .. prio
@@ -55,6 +57,7 @@ local function take_step(step, worker, now, budget, out)
       left = left - take_segment(step, active, name, worker, math.ceil(left / (#names - i + 1)), turn, now, hist, out)
     end
   end
+  if left > 0 then left = left - take_parked(step, worker, now, left, hist, out) end
   spend(step, most - left, now)
   if most > left then tally(step, hist, now) end
   return budget - (most - left)
