@@ -38,6 +38,9 @@ TRANSIENT = (
     TryAgainError,
     OSError,
 )
+PASSING = ("BUSY ", "MISCONF ")
+"""Errors of a server that runs a long script, or whose disk is full: nothing was done, and it passes."""
+PASSING_PAUSE_S = 0.1
 BACKOFF_BASE_S = 0.02
 BACKOFF_CAP_S = 1.0
 
@@ -98,7 +101,9 @@ class Connection:
                     ) from error
                 time.sleep(pause)
             except ResponseError as error:
-                raise refusal(str(error)) from error
+                if not str(error).startswith(PASSING) or time.monotonic() > end:
+                    raise refusal(str(error)) from error
+                time.sleep(PASSING_PAUSE_S)
 
     def _exchange(self, args: tuple[Argument, ...], block_s: float) -> Reply:
         raw = self.open()

@@ -5,6 +5,7 @@ Knows bytes and numbers, never user values: encoding is `core/codec`, trust is `
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -23,6 +24,7 @@ from blazing_nb.store.connection import Connection, Reply
 from blazing_nb.store.key import Keys
 from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_snapshot, parse_status, parse_turn
 
+log = logging.getLogger(__name__)
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 STATUS_LIMIT = 1000
@@ -125,6 +127,8 @@ class Store:
                 "Set maxmemory-policy noeviction.",
                 policy=policy,
             )
+        if info.get("aof_enabled") == "0":
+            log.info("the server keeps no append-only file: a restart of it loses what it has not saved")
         return info
 
     # -- registration ------------------------------------------------------------------------------------------------

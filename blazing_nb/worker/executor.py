@@ -101,6 +101,12 @@ class Executor:
             return self._failed(execution, error)
         return self._returned(execution, value)
 
+    def abandon(self) -> None:
+        """The lease was lost: what runs is fenced, and told to stop."""
+        for execution in list(self.active.values()):
+            execution.cancel()
+        self._asked.clear()
+
     def running(self) -> str:
         """What runs now, for the status RUNNING."""
         return " ".join(list(self.active))
@@ -218,9 +224,11 @@ class Executor:
         return Finished(job, letter + body, run_us, retention_ms=execution.retention_ms)
 
     def _forget(self, execution: Execution) -> None:
-        if execution.running is not None:
-            self.active.pop(execution.running.operation, None)
-            self._asked.discard(execution.running.operation)
+        mine = execution.running
+        # After a lost lease this worker may execute the same operation anew, beside the attempt that was fenced.
+        if mine is not None and self.active.get(mine.operation) is mine:
+            del self.active[mine.operation]
+            self._asked.discard(mine.operation)
 
 
 def _step(job: Job) -> str:

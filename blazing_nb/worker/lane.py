@@ -179,6 +179,10 @@ class AsyncLane:
         """Cancel the coroutine of an operation, if it runs here."""
         self._loop.call_soon_threadsafe(self._cancel, name)
 
+    def abandon(self) -> None:
+        """The lease was lost: stop everything that runs."""
+        self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in list(self._tasks.values())])
+
     def _cancel(self, name: str) -> None:
         task = self._tasks.get(name)
         if task is None:
@@ -190,7 +194,8 @@ class AsyncLane:
 
     async def _one(self, name: str, job: Job) -> None:
         self._outbox.put(await self._executor.run_async(job))
-        del self._tasks[name]
+        if self._tasks.get(name) is asyncio.current_task():
+            del self._tasks[name]
         if not self._tasks:
             self._outbox.wake()
 

@@ -5,6 +5,7 @@ One thread talks to the store; it sleeps on the bell's socket and on a wake-up s
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -162,19 +163,19 @@ class Worker:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
         self.start()
-        print(f"ready {self.worker_id} app={self.app_id} pid={os.getpid()}", flush=True)
+        _say(f"ready {self.worker_id} app={self.app_id} pid={os.getpid()}")
         while not stop.wait(IDLE_S):
             if self._thread is None or not self._thread.is_alive():
                 log.critical("the turn loop ended")
                 return 2
         self.stop_accepting()
-        print(f"stopping {self.worker_id}: {len(self._holding)} in flight", flush=True)
+        _say(f"stopping {self.worker_id}: {len(self._holding)} in flight")
         end = time.monotonic() + self._grace_s
         clean = False
         while not clean and not self._force.is_set() and time.monotonic() < end:
             clean = self.wait_for_completion(min(0.1, max(0.0, end - time.monotonic())))
         self.close()
-        print(f"stopped {self.worker_id}: {self.done} done, {'nothing' if clean else 'rest'} given back", flush=True)
+        _say(f"stopped {self.worker_id}: {self.done} done, {'nothing' if clean else 'rest'} given back")
         return 0 if clean else 1
 
     # -- the turn loop -----------------------------------------------------------------------------------------------
@@ -221,6 +222,8 @@ class Worker:
                         log.warning("%s lost its lease; what it held runs elsewhere", self.consumer)
                         self._heartbeat.stop()
                         self._take_back()
+                        self._executor.abandon()
+                        self._async_lane.abandon()
                         self._register()
                     self._step(selector)
                 except StoreError as error:
@@ -357,3 +360,9 @@ class Worker:
                 "%s leaves without saying so (%s); its claims go back when the lease ends", self.consumer, error
             )
         self._bell.forget()
+
+
+def _say(text: str) -> None:
+    """To whoever started this process. A full disk under its log must not stop the work."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

@@ -1,4 +1,4 @@
-"""A proxy before the server's socket that forgets replies when it is told to: what was asked is done, and nobody knows."""
+"""A proxy before the server's socket that forgets replies when it is told to: what was asked is done, unseen."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ class Proxy:
         self.path = path
         self._server = server
         self._loop = asyncio.new_event_loop()
-        self._dropping = False
+        self._dropping = self._holding = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._connected = 0
+        self._marker = b""
         self.dropped = 0
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
@@ -32,8 +33,18 @@ class Proxy:
         """Forget all replies for a while, then cut the connections: their callers repeat what they asked."""
         asyncio.run_coroutine_threadsafe(self._drop(seconds), self._loop).result(seconds + 10)
 
-    def cut(self) -> None:
-        """Cut all connections."""
+    def forget_replies(self, marker: bytes = b"") -> None:
+        """Forget all replies from now on, or from the one on that holds `marker`."""
+        self._marker = marker
+        self._dropping = not marker
+
+    def hold_requests(self) -> None:
+        """Forward nothing any more; it is never forwarded."""
+        self._holding = True
+
+    def remember(self) -> None:
+        """Cut all connections, and be a good proxy to the next ones."""
+        self._dropping = False
         self._loop.call_soon_threadsafe(self._cut)
 
     def close(self) -> None:
@@ -88,8 +99,12 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
+                if replies and self._marker and self._marker in data:
+                    self._marker, self._dropping = b"", True
                 if replies and self._dropping:
                     self.dropped += 1
+                    continue
+                if not replies and self._holding:
                     continue
                 writer.write(data)
                 await writer.drain()

@@ -1,0 +1,76 @@
+"""The checker finds what it shall find: each history here breaks one invariant; the first breaks none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fault import zombie
+from tests.fault.checker import Checker
+
+SEG = "f:n:n1"
+Event = list[Any]
+
+
+def enqueue(n: int = 1, first: int = 1, segment: str = SEG) -> Event:
+    return ["enqueued", 0, segment, "5", first, n]
+
+
+def claim(counter: int, number: int = 1, worker: str = "a.7", now: int = 1, segment: str = SEG) -> Event:
+    return ["claimed", now, worker, [[segment, number, [f"5-{counter}"]]]]
+
+
+def finish(counter: int, head: str = "S7-1") -> Event:
+    return ["finished", 2, SEG, [[f"5-{counter}", head]]]
+
+
+def rescue(counter: int = 1, now: int = 50) -> list[Event]:
+    return [
+        ["gave_up", now, "a.7", 40],
+        ["died", now, SEG, f"5-{counter}", "a.7"],
+        ["parked", now, SEG, f"5-{counter}"],
+    ]
+
+
+def check(*events: Event) -> list[str]:
+    checker = Checker()
+    for event in events:
+        checker.see(event)
+    checker.finish()
+    return [violation.partition(":")[0] for violation in checker.violations]
+
+
+def test_a_good_history_has_no_violation() -> None:
+    history = [enqueue(2), claim(1), *rescue(), claim(2, worker="b.8", now=51), claim(1, 2, "b.8", now=52)]
+    assert check(*history, finish(1, "S8-2"), finish(2, "F8-1")) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "history"),
+    [
+        ("I1", [enqueue(2), claim(1), finish(1)]),
+        ("I2", [claim(1)]),
+        ("I2", [finish(1)]),
+        ("I2, I18", [enqueue(), claim(1), finish(1), enqueue(), claim(1), finish(1)]),
+        ("I3", [enqueue(), claim(1), finish(1), finish(1)]),
+        ("I4", [enqueue(), claim(1), finish(1, "S8-1")]),
+        ("I4", [enqueue(), claim(1), *rescue(), claim(1, 2, "b.8", 60), finish(1, "S7-1")]),
+        ("I4", [enqueue(), claim(1), ["fenced", 2, SEG, "5-1", "7-1;"], finish(1)]),
+        ("I5, I6", [enqueue(), claim(1, 3), finish(1, "S7-3")]),
+        ("I7", [enqueue(), claim(1), claim(1, 2, "b.8"), finish(1, "S8-2")]),
+        ("I12", [enqueue(2), claim(2), claim(1), finish(1), finish(2)]),
+        ("I14", [enqueue(), claim(1), claim(1, now=45), *rescue(), claim(1, 3, "b.8", 60), finish(1, "S8-3")]),
+        ("I14", [enqueue(9), claim(1), *rescue(), *(claim(i, 1, "b.8", 60 + i) for i in range(2, 10))]),
+        ("I15", [enqueue(), enqueue(20, 1, "f:n:n2"), *(claim(i, segment="f:n:n2") for i in range(1, 21))]),
+    ],
+)
+def test_a_bad_history_is_found(broken: str, history: list[Event]) -> None:
+    assert broken in check(*history)
+
+
+def test_ten_live_claims_do_not_let_a_zombie_commit(url: str, app_id: str) -> None:
+    report = zombie.run(url, app_id, 2000)
+    assert (report["refused"], report["applied"]) == (2000, 0)
+    assert report["accepted"] == report["operations"] == 1100
+    assert report["committed_by_their_holder"] == 1000
