@@ -10,7 +10,7 @@ INPUTS := pyproject.toml blazing_nb/__init__.py
 DEMO_STAMP := $(VENV)/.stamp-demo
 TEST_STAMP := $(VENV)/.stamp-test
 
-.PHONY: demo test test-fast check bench soak lab clean
+.PHONY: demo test test-fast check bench flat soak soak-long lab clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -43,9 +43,18 @@ check: $(TEST_STAMP)
 
 bench: $(DEMO_STAMP)
 	$(BIN)/python -m benchmarks.throughput --ops 20000 --json
+	$(BIN)/python -m benchmarks.engine --json
+	$(BIN)/python -m benchmarks.peers --peers celery,dramatiq,huey,rq --ops 5000 --json
+
+flat: $(DEMO_STAMP)
+	$(BIN)/python -m benchmarks.engine --sections flat --json
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m tests.fault.soak --ops 20000 --faults 120 --json
+	$(BIN)/python -m tests.fault.zombie --commits 10000 --json
+
+soak-long: $(TEST_STAMP)
+	$(BIN)/python -m tests.fault.soak --ops 1000000 --faults 3900 --seed 7 --pace 800 --nap 0.004 --json
 
 lab: $(TEST_STAMP)
 	$(BIN)/jupyter lab notebooks/

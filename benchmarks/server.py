@@ -37,9 +37,9 @@ def server(*, aof: bool) -> Iterator[tuple[str, Binary]]:
 
 
 @contextmanager
-def worker(app: str, url: str) -> Iterator[int]:
+def worker(app: str, url: str, *options: str) -> Iterator[int]:
     """A worker process that is ready: its process id."""
-    command = [sys.executable, "-m", "blazing_nb", "worker", "--app", app]
+    command = [sys.executable, "-m", "blazing_nb", "worker", "--app", app, *options]
     environment = {**os.environ, "BLAZING_REDIS_URL": url}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     assert process.stdout is not None

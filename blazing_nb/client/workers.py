@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
 
 LOG_LINES = 8
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""What this process started: workers outlive the app that asked for them, and are reaped here."""
 LIMIT = 64
 TURN_S = 0.02
 
@@ -45,7 +47,6 @@ class Workers:
 
     def __init__(self, app: Blazing) -> None:
         self._app = app
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def __repr__(self) -> str:
         return f"<Workers of {self._app.app_id}: {len(self)} processes on this machine>"
@@ -121,7 +122,7 @@ class Workers:
                 env=environment,
                 start_new_session=True,
             )
-        self._children[child.pid] = child
+        _children[child.pid] = child
         return WorkerProcess(child.pid, started_at(child.pid) or "", str(path))
 
     def _wait_ready(self, made: list[WorkerProcess], wait: float) -> None:
@@ -143,7 +144,7 @@ class Workers:
             time.sleep(TURN_S)
 
     def _reason(self, process: WorkerProcess) -> str:
-        child = self._children.get(process.pid)
+        child = _children.get(process.pid)
         code = child.poll() if child else None
         state = "still starting" if process.alive else f"ended with code {code}"
         lines = Path(process.log).read_text(errors="replace").splitlines()[-LOG_LINES:]
@@ -165,7 +166,7 @@ class Workers:
 
     def _reap(self) -> None:
         """Take our own children's exit codes, so that they do not stay as zombies."""
-        for child in self._children.values():
+        for child in _children.values():
             child.poll()
 
     # -- the record --------------------------------------------------------------------------------------------------

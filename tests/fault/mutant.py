@@ -1,14 +1,24 @@
 """Deliberate bugs in the scripts. A harness is trusted only if it kills them: `test_mutant.py` requires that each dies.
 
 As a pytest plugin (`-p tests.fault.mutant`) it puts the bug that `BLAZING_MUTANT` names into the scripts.
+
+    python -m tests.fault.mutant > docs/mutants.md
+
+writes the table of which test finds which.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from blazing_nb.store import script
+
+ROOT = Path(__file__).parents[2]
 
 
 class Mutant(NamedTuple):
@@ -47,6 +57,19 @@ MUTANTS = {
     "progress_of_anyone": Mutant("heartbeat", "mine[1] and mine[1][4] == claims", "true"),
     "deadline_ignored": Mutant("_expire", "if deadline and deadline <= now then", "if false then"),
     "paused_is_ignored": Mutant("_take", "== 1 then return budget end", "== 2 then return budget end"),
+    "range_ends_early": Mutant("_commit", "local row = not have[id] and", "local row = false and"),
+    "due_takes_every_claim_of_one": Mutant("_take", "most == 1 and turn % 2 or", "most == 1 and 1 or"),
+    "failed_is_forgotten": Mutant("_keep", "redis.call('ZADD', P .. 'failed:' .. step, now + retention, op)", ""),
+    "expiring_is_never_pruned": Mutant("_keep", "if #over > 0 then", "if false then"),
+    "wakes_nobody": Mutant("_bell", "redis.call('RPUSH', key, '1') end", "end"),
+    "done_is_capped": Mutant(
+        "_finish", "redis.call('XADD', stream, '*',", "redis.call('XADD', stream, 'MAXLEN', 1, '*',"
+    ),
+    "two_step_claim": Mutant(
+        "_take",
+        "redis.pcall('XREADGROUP', 'GROUP', 'w', worker, 'COUNT', want, 'STREAMS', P .. 'seg:' .. name, '>')",
+        "{{name, redis.call('XRANGE', P .. 'seg:' .. name, '-', '+', 'COUNT', want)}}",
+    ),
     "cancelled_runs_again": Mutant("_again", "if redis.call('HEXISTS', live, 'cancel') == 1 then", "if false then"),
     "outage_kills": Mutant("_clock", "now - seen > quiet", "false"),
     "clock_goes_back": Mutant("_clock", "if now <= seen then return seen end", ""),
@@ -80,5 +103,25 @@ def mutate(name: str) -> None:
     script.load.cache_clear()
 
 
+def killer(name: str) -> str | None:
+    """The first test of the scripts that fails with that bug; None where it survives."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.fault.mutant", "tests/store/test_script.py"]
+    environment = {**os.environ, "BLAZING_MUTANT": name}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=100, check=False)
+    failed = re.search(r"^FAILED tests/store/test_script.py::(\S+)", done.stdout, re.MULTILINE)
+    return failed[1] if done.returncode == 1 and failed else None
+
+
+def main() -> int:
+    print("# Deliberate bugs, and the tests that find them\n")
+    print("Written by `python -m tests.fault.mutant`; `tests/fault/test_mutant.py` requires that each dies.\n")
+    print("| mutant | script | instead of | the first test that fails |\n|---|---|---|---|")
+    for name, mutant in MUTANTS.items():
+        print(f"| {name} | {mutant.file} | `{mutant.right}` | {killer(name) or '**none**'} |")
+    return 0
+
+
 if "BLAZING_MUTANT" in os.environ:
     mutate(os.environ["BLAZING_MUTANT"])
+elif __name__ == "__main__":
+    sys.exit(main())

@@ -488,3 +488,39 @@ def test_a_status_is_not_running_for_a_longer_number_that_begins_alike(bench: Be
     bench.claim(bench.a)
     bench.store.heartbeat(bench.a, LEASE, {"running": f"f:n:n1:{bench.node}-12"}, now_ms=bench.now)
     assert (bench.status(1), bench.status(12)) == ("CLAIMED", "RUNNING")
+
+
+def test_a_worker_that_holds_more_than_it_knows_is_not_fenced(bench: Bench) -> None:
+    """W3: the reply of a claim was lost, and it commits what it knows of before it has recovered the rest."""
+    bench.enqueue(20)
+    bench.claim(bench.a, 12)
+    known = ids(bench.claim(bench.a, 8))
+    first = [(f"{bench.node}-1", 1)]
+    assert bench.turn(bench.a, [*first, *known], held=9).accepted == 9
+
+
+def test_what_is_due_does_not_take_every_claim_of_one(bench: Bench) -> None:
+    bench.enqueue(12)
+    given_back = ids(bench.claim(bench.a, 6))
+    groups = [("f:n:n1", [i for i, _ in given_back], [c for _, c in given_back])]
+    bench.store.release(bench.a, groups, now_ms=bench.now)
+    numbers = [ids(bench.claim(bench.b, 1))[0][1] for _ in range(8)]
+    assert (numbers.count(1), numbers.count(2)) == (4, 4)
+
+
+def test_an_enqueue_rings(bench: Bench) -> None:
+    bench.enqueue(3)
+    call, key = bench.store.connection().call, bench.store.keys.bell("f")
+    assert call("LLEN", key) == 1
+    bench.claim(bench.a, 2)
+    assert call("LLEN", key) >= 1  # what is left rings for the next
+    bench.claim(bench.a, 2)
+    assert call("LLEN", key) == 0
+
+
+def test_completions_stay_until_their_reader_drops_them(bench: Bench) -> None:
+    bench.enqueue(3)
+    mine = ids(bench.claim(bench.a))
+    for row in mine:
+        bench.turn(bench.a, [row])
+    assert bench.store.connection().call("XLEN", bench.store.keys.done("n1", bench.node)) == 3
