@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,7 +15,7 @@ from blazing_nb.client.listener import Listener
 from blazing_nb.client.listing import Listing
 from blazing_nb.client.monitor import roll_ups_frame, segments_frame
 from blazing_nb.client.node import NodeWriter
-from blazing_nb.client.operation import Operation
+from blazing_nb.client.operation import Operation, status_of
 from blazing_nb.client.option import Kinds, Limits, limits, policy, seconds
 from blazing_nb.client.results import Results
 from blazing_nb.client.step import Step
@@ -316,6 +316,15 @@ class Blazing:
             limit: of a page, 1 to 10,000; `listing.more()` is the next one.
         """
         return Listing(self, status, step, since, limit)
+
+    def statuses(self, operations: Iterable[Operation | str]) -> list[Status | None]:
+        """The status of each now, of thousands in few calls; handles or ids. None: not in the store (any more).
+
+        Raises:
+            InvalidOperationId: nothing was asked.
+        """
+        ids = [op.op if isinstance(op, Operation) else OperationId.parse(op) for op in operations]
+        return [status_of(row) for row in self.store.status(ids)]
 
     def failed(self, step: str | None = None, *, limit: int = 1000) -> Failed:
         """The dead letters: operations that ended FAILED, LOST or EXPIRED and were not retried, newest first."""

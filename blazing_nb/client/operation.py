@@ -13,6 +13,7 @@ from blazing_nb.core.dot import OperationId
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
 from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown
+from blazing_nb.store.reply import StatusRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,8 +84,9 @@ class Operation:
         outcome = self._outcome()
         if outcome is not None:
             return outcome.status
-        row = self._ask()
-        return decode_outcome(row.record).status if row.record else Status(row.status)
+        status = status_of(self._ask())
+        assert status is not None  # noqa: S101 - _ask has raised
+        return status
 
     @property
     def attempt(self) -> int:
@@ -146,7 +148,7 @@ class Operation:
         record = self._results.records[self._slot]
         return None if record is None else decode_outcome(record)
 
-    def _ask(self) -> Any:
+    def _ask(self) -> StatusRow:
         row = self._app.store.status([self.op])[0]
         if row.status == "ABSENT":
             raise OperationUnknown(f"{self.op.text} is not in the store: never stored, or its retention has passed.")
@@ -162,3 +164,10 @@ class Operation:
         record = self._results.records[self._slot]
         assert record is not None  # noqa: S101 - done() said so
         return record
+
+
+def status_of(row: StatusRow) -> Status | None:
+    """Of what the store answered; None where it knows nothing."""
+    if row.record:
+        return decode_outcome(row.record).status
+    return None if row.status == "ABSENT" else Status(row.status)

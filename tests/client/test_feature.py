@@ -316,3 +316,16 @@ def test_nothing_is_enqueued_when_memory_is_nearly_used_up_and_commits_still_pas
             worker.close()
             snapshot = app.snapshot()
             assert (snapshot.waiting, snapshot.steps[0].enqueued, snapshot.finished) == (0, 2000, 2000)
+
+
+def test_the_status_of_thousands_is_asked_in_few_calls(app: Blazing, worker: Worker) -> None:
+    step = app.step(same)
+    step.map(range(2000)).results(20)
+    step.pause()
+    batch = step.map(range(2500))
+    assert app.statuses(batch[i] for i in range(2500)) == [Status.PENDING] * 2500
+    known = batch[0].id
+    assert app.statuses([known, known.rpartition("-")[0] + "-999999"]) == [Status.PENDING, None]
+    with pytest.raises(errors.InvalidOperationId):
+        app.statuses(["no id"])
+    step.resume()
