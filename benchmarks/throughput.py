@@ -137,10 +137,10 @@ def _latency(step: Step) -> Figures:
 def _finished(app: Blazing, step: Step) -> Figures:
     """The memory of what is finished, beyond the results: outcome chunks only, everything else is trimmed."""
     call = app.store.connection().call
-    keys = call("KEYS", f"{app.store.keys.prefix}out:*")
-    used = sum(call("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys)
-    # One field of a chunk lists whose counters are in it.
-    slots = sum(call("HLEN", key) - 1 for key in keys)
+    chunks = call("KEYS", f"{app.store.keys.prefix}out:*")
+    beside = call("KEYS", f"{app.store.keys.prefix}whose:*")
+    used = sum(call("MEMORY", "USAGE", key, "SAMPLES", 0) for key in (*chunks, *beside))
+    slots = sum(call("HLEN", key) for key in chunks)
     # A small integer takes one to three bytes as msgpack; three are subtracted.
     return {"bytes_finished_per_op": used / slots - 3}
 

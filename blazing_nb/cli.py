@@ -30,7 +30,15 @@ def _worker(args: argparse.Namespace) -> int:
     from blazing_nb.worker.worker import Worker
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    worker = Worker(args.app, args.worker_id, url=args.url, threads=args.threads, lease=args.lease, grace=args.grace)
+    worker = Worker(
+        args.app,
+        args.worker_id,
+        url=args.url,
+        threads=args.threads,
+        processes=args.processes,
+        lease=args.lease,
+        grace=args.grace,
+    )
     return worker.run()
 
 

@@ -55,6 +55,7 @@ def _worker(verbs: argparse._SubParsersAction[Parser]) -> None:
     worker.add_argument("--worker-id", metavar="NAME", help="a name to be seen by; default: unique")
     worker.add_argument("--lease", type=float, default=10.0, metavar="S", help="seconds (default: 10)")
     worker.add_argument("--threads", type=int, default=8, metavar="N", help="plain functions at once (default: 8)")
+    worker.add_argument("--processes", type=int, metavar="N", help="of steps with lane=process (default: the cores)")
     worker.add_argument("--grace", type=float, default=30.0, metavar="S", help="seconds to finish (default: 30)")
 
 

@@ -11,7 +11,8 @@ BlazingError
 │   └── LeaseLost: this worker is no longer registered
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe
 ├── OperationError: how an operation ended when not well
-│   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable, ReferenceUnknown
+│   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable, ReferenceUnknown,
+│       AttemptTimeout, ProcessDied
 ├── OperationTimeout(TimeoutError): the wait ended; the operation goes on
 └── WorkersNotReady
 """
@@ -174,6 +175,14 @@ class OperationExpired(OperationError):
 
 class ResultUnavailable(OperationError):
     """The step's result could not be encoded, or is above the limit."""
+
+
+class AttemptTimeout(OperationError):
+    """The attempt took longer than its `timeout`. It counts as a failed attempt."""
+
+
+class ProcessDied(OperationError):
+    """The process that executed the operation died: `exitcode` says how. It counts as a failed attempt."""
 
 
 class ReferenceUnknown(OperationError):

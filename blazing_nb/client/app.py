@@ -194,6 +194,7 @@ class Blazing:
         timeout: float | None = None,
         max_in_flight: int | None = None,
         rate: str | float | None = None,
+        lane: str | None = None,
     ) -> Step: ...
     @overload
     def step(
@@ -208,6 +209,7 @@ class Blazing:
         timeout: float | None = None,
         max_in_flight: int | None = None,
         rate: str | float | None = None,
+        lane: str | None = None,
     ) -> Callable[[Callable[..., Any]], Step]: ...
 
     def step(
@@ -223,6 +225,7 @@ class Blazing:
         timeout: float | None = None,
         max_in_flight: int | None = None,
         rate: str | float | None = None,
+        lane: str | None = None,
     ) -> Any:
         """Register a function as a step: `@app.step` or `@app.step(retries=3)`; `def` and `async def` alike.
 
@@ -233,23 +236,28 @@ class Blazing:
                 that and its upper bound (60).
             retry_on, give_up_on: exception classes that are (not) worth another attempt.
             retention: seconds that outcomes are kept.
-            timeout: seconds that an attempt may take (seen as `current().deadline`; not enforced yet).
+            timeout: seconds that an attempt may take; then it has failed with `AttemptTimeout`. A coroutine is
+                cancelled, a process killed; a thread cannot be: its attempt is fenced and goes on until it looks at
+                `current().cancelled`.
             max_in_flight: how many may be claimed at once, over all workers.
             rate: how many may be claimed a second, a minute or an hour, over all workers: "100/s", "30/m", "5/h". A
                 tenth of a second's worth may start at once.
+            lane: "process" for CPU-bound functions; default: an `async def` on an event loop, a `def` on a thread.
         """
         rules = policy(retries, backoff, retry_on, give_up_on, retention, timeout)
         bounds = limits(max_in_flight, rate)
         if function is None:
-            return lambda decorated: self._step(decorated, name, rules, bounds)
-        return self._step(function, name, rules, bounds)
+            return lambda decorated: self._step(decorated, name, rules, bounds, lane)
+        return self._step(function, name, rules, bounds, lane)
 
-    def _step(self, function: Callable[..., Any], name: str | None, rules: Policy, bounds: Limits) -> Step:
+    def _step(
+        self, function: Callable[..., Any], name: str | None, rules: Policy, bounds: Limits, lane: str | None
+    ) -> Step:
         if isinstance(function, Step):
             function = function.function
         if not callable(function):
             raise UsageError(f"@app.step takes a function, not {type(function).__name__}.")
-        made = Step(self, function, name or function.__name__, rules, bounds)
+        made = Step(self, function, name or function.__name__, rules, bounds, lane)
         self.steps[made.name] = made
         return made
 

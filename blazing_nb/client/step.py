@@ -59,6 +59,7 @@ class Step:
         name: str,
         policy: Policy = DEFAULT,
         limits: Limits = UNLIMITED,
+        lane: str | None = None,
     ) -> None:
         self.app = app
         self.function = function
@@ -67,6 +68,7 @@ class Step:
         self._plain_arity = _arity(self._signature)
         self.policy = policy
         self.limits = limits
+        self.lane = _lane(lane, function, name)
         self._options = Options()
         self._code: tuple[int, bytes] | None = None
         functools.update_wrapper(self, function)
@@ -121,7 +123,7 @@ class Step:
             priority: "high", "normal" or "low"; the low get a turn too. A delayed operation has none.
             key: an idempotency key: the same key in this step gives the same operation, from any node. `enqueue` only.
             retries: instead of the step's own.
-            timeout: seconds that an attempt may take (seen as `current().deadline`; not enforced yet).
+            timeout: seconds that an attempt may take, as for `app.step`.
             retention: seconds that the outcome is kept.
             block: seconds to wait for room where the segment is full, for each call or chunk; then `SegmentFull`.
 
@@ -217,7 +219,7 @@ class Step:
         if self._code is None or self._code[0] != session:
             record = describe(self.function, self.name, self.policy)
             digest, sealed = seal_code(record, self.app.app_id, self.name, self.app.ring)
-            options = msgspec.msgpack.encode({"lane": "async" if record.is_async else "thread", "code": digest})
+            options = msgspec.msgpack.encode({"lane": self.lane, "code": digest})
             self.app.store.define(self.name, digest, sealed, options, self.limits.text)
             self._code = (session, digest)
         return self._code[1]
@@ -320,6 +322,15 @@ class Step:
                 limit=self.app.payload_limit,
             )
         return prepared
+
+
+def _lane(lane: str | None, function: Callable[..., Any], name: str) -> str:
+    """Where it executes: as asked, else by its kind."""
+    kind = "async" if inspect.iscoroutinefunction(function) else "thread"
+    fitting = ("async",) if kind == "async" else ("thread", "process")
+    if lane is not None and lane not in fitting:
+        raise UsageError(f"Step {name!r} can execute in the lane {' or '.join(fitting)}, not {lane!r}.")
+    return lane or kind
 
 
 def _arity(signature: inspect.Signature) -> int:

@@ -62,6 +62,7 @@ class Queue:
         self.seen_ms = 0
         self.quiet_ms = 0
         self.turns = 0
+        self.ones: dict[str, int] = {}
         self.drain = ""
         self.live: dict[Dot, Entry] = {}
         self.final: dict[Dot, str] = {}
@@ -211,7 +212,10 @@ class Queue:
             return 0
         self.turns += 1
         turn = self.turns
-        share = turn % 2 if most == 1 else math.ceil(most / 2)
+        share = math.ceil(most / 2)
+        if most == 1:
+            self.ones[step] = self.ones.get(step, 0) + 1
+            share = self.ones[step] % 2
         left = most - self._take_parked(step, worker, incarnation, share, now_ms, taken)
         for prio in LOW_FIRST if turn % 8 == 0 else HIGH_FIRST:
             active = self.active.get((step, prio), {})

@@ -30,6 +30,17 @@ def is_alive(pid: int, started: str) -> bool:
     return bool(started) and started_at(pid) == started
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether it is stopped by a signal or a debugger."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return False
+    command = ["ps", "-o", "stat=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip().startswith("T")
+
+
 def _from_ps(pid: int) -> str | None:
     command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
     found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

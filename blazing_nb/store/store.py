@@ -336,6 +336,10 @@ class Store:
         request = {"worker": worker, "lease_ms": lease_ms, "info": _flat(info or {}), "progress": list(progress)}
         return int(self._run("heartbeat", request, now_ms=now_ms)[0]) == 0
 
+    def report(self, worker: str, progress: Iterable[tuple[str, str, int, str]]) -> None:
+        """How far operations came: (segment, id, claim number, text), beside the heartbeat."""
+        self._run("report", {"worker": worker, "progress": list(progress)})
+
     def rescue(self, *, now_ms: int | None = None) -> int:
         """Give dead workers' claims back; the number of operations moved."""
         return int(self._run("rescue", now_ms=now_ms))

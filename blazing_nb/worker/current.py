@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from blazing_nb.errors import UsageError
@@ -20,10 +21,17 @@ class Running:
         deadline: seconds that the attempt may take, or None.
     """
 
-    __slots__ = ("_cancelled", "_news", "app", "attempt", "claim", "deadline", "operation", "token")
+    __slots__ = ("_cancelled", "_news", "_report", "app", "attempt", "claim", "deadline", "operation", "token")
 
     def __init__(
-        self, app: str, operation: str, attempt: int, token: str, deadline: float | None, claim: int = 1
+        self,
+        app: str,
+        operation: str,
+        attempt: int,
+        token: str,
+        deadline: float | None,
+        claim: int = 1,
+        report: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
         self.operation = operation
@@ -33,6 +41,7 @@ class Running:
         self.claim = claim
         self._cancelled = False
         self._news: str | None = None
+        self._report = report
 
     def __repr__(self) -> str:
         return f"<Running {self.operation} attempt={self.attempt}{' cancelled' if self.cancelled else ''}>"
@@ -53,6 +62,8 @@ class Running:
             text: up to 200 characters.
         """
         self._news = f"{done:g};{'' if total is None else f'{total:g}'};{text[:TEXT_LIMIT]}"
+        if self._report is not None:
+            self._report(self._news)
 
     def news(self) -> str | None:
         """What was said since this was asked last."""

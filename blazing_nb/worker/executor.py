@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.policy import CallOptions, Policy, backoff_ms
 from blazing_nb.core.reference import Ref, resolver
 from blazing_nb.core.signature import KeyRing, context
-from blazing_nb.errors import CodeRefused, ResultUnavailable, TrustError, ValueNotSerializable
+from blazing_nb.errors import AttemptTimeout, CodeRefused, ResultUnavailable, TrustError, ValueNotSerializable
 from blazing_nb.worker.code import Code, CodeLoader, CodeNotHere
 from blazing_nb.worker.current import Running, running
 from blazing_nb.worker.job import Finished, Job
@@ -44,7 +45,7 @@ _options = msgspec.msgpack.Decoder(CallOptions).decode
 class Execution:
     """One attempt: what was loaded for it and what it may ask about itself."""
 
-    __slots__ = ("code", "ended", "job", "options", "running", "started")
+    __slots__ = ("code", "ended", "ends", "job", "options", "running", "started")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -53,6 +54,12 @@ class Execution:
         self.running: Running | None = None
         self.started = perf_counter_ns()
         self.ended = 0
+        self.ends = 0.0
+
+    @property
+    def timeout_s(self) -> float | None:
+        ms = self.policy.timeout_ms if self.options.timeout_ms is None else self.options.timeout_ms
+        return ms / 1000 if ms else None
 
     @property
     def policy(self) -> Policy:
@@ -78,28 +85,92 @@ class Executor:
         self.active: dict[str, Running] = {}
         """Operations that run now, by id: a request to cancel finds them here."""
         self._asked: set[str] = set()
+        self._timed: dict[int, Execution] = {}
+        self.on_timed: Callable[[], None] = lambda: None
+        self.report: Callable[[str], None] | None = None
+        """Where progress goes at once; None: it waits for the heartbeat."""
 
-    def run(self, job: Job) -> Finished:
-        """Execute a plain function's operation."""
+    def run(self, job: Job) -> Finished | None:
+        """Execute a plain function's operation; None where it overran meanwhile, which was told already."""
         execution = Execution(job)
+        value, failure = None, None
         try:
             args, kwargs = self._open(execution)
+            if execution.timeout_s is not None:
+                execution.ends = monotonic() + execution.timeout_s
+                self._timed[id(execution)] = execution
+                self.on_timed()
             assert execution.code is not None  # noqa: S101 - _open has set it
             value = execution.code.function(*args, **kwargs)
         except BaseException as error:
-            return self._failed(execution, error)
-        return self._returned(execution, value)
+            failure = error
+        # Whoever takes it out of the register owns the outcome.
+        if execution.ends and self._timed.pop(id(execution), None) is None:
+            return None
+        return self._returned(execution, value) if failure is None else self._failed(execution, failure)
 
     async def run_async(self, job: Job) -> Finished:
         """Execute a coroutine function's operation."""
-        execution = Execution(job)
+        execution, limit = Execution(job), None
         try:
             args, kwargs = self._open(execution)
             assert execution.code is not None  # noqa: S101 - _open has set it
-            value = await execution.code.function(*args, **kwargs)
+            async with asyncio.timeout(execution.timeout_s) as limit:
+                value = await execution.code.function(*args, **kwargs)
+        except TimeoutError as error:
+            late = limit is not None and limit.expired()
+            return self._failed(execution, _overran(execution.timeout_s) if late else error)
         except BaseException as error:
             return self._failed(execution, error)
         return self._returned(execution, value)
+
+    # -- what executes elsewhere, or too long
+
+    def begin(self, job: Job) -> str:
+        """An operation runs in another process: its id."""
+        operation = f"{job.claim.segment}:{job.entry[0].decode()}"
+        attempt = job.claim.claims - job.claim.spent
+        self.active[operation] = Running(self._app, operation, attempt, "", None, job.claim.claims)
+        return operation
+
+    def end(self, operation: str) -> None:
+        """It ended there."""
+        self.active.pop(operation, None)
+        self._asked.discard(operation)
+
+    def timeout_s(self, job: Job) -> float | None:
+        """How long the attempt may take, as far as it can be known here."""
+        execution = Execution(job)
+        try:
+            self._load(execution)
+        except (TrustError, CodeNotHere):
+            return None  # the other process finds the same, and says so
+        return execution.timeout_s
+
+    def fail(self, job: Job, error: BaseException) -> Finished:
+        """What becomes of an attempt that ended with `error` outside of this process."""
+        execution = Execution(job)
+        try:
+            self._load(execution)
+        except (TrustError, CodeNotHere) as refused:
+            error = refused
+        return self._failed(execution, error)
+
+    def overrun(self) -> list[Finished]:
+        """Attempts on threads that took too long: they have failed now, whatever the thread still does."""
+        now, ended = monotonic(), []
+        for execution in [e for e in list(self._timed.values()) if e.ends <= now]:
+            if self._timed.pop(id(execution), None) is not None and execution.running is not None:
+                execution.running.cancel()
+                ended.append(self._failed(execution, _overran(execution.timeout_s)))
+        return ended
+
+    @property
+    def next_overrun(self) -> float:
+        """The monotonic moment of the next one; infinity where none is timed."""
+        return min((execution.ends for execution in list(self._timed.values())), default=math.inf)
+
+    # -- asked from outside
 
     def abandon(self) -> None:
         """The lease was lost: what runs is fenced, and told to stop."""
@@ -131,19 +202,13 @@ class Executor:
 
     def _open(self, execution: Execution) -> tuple[list[Any], dict[str, Any]]:
         job = execution.job
-        fields = job.entry[1]
-        envelope = fields[1]
-        digest = code_of(envelope)
-        execution.code = self._loader.load(_step(job), digest)
-        if envelope[0] & OPTIONS:
-            execution.options = _options(options_of(envelope))
+        envelope = job.entry[1][1]
+        digest = self._load(execution)
         operation = f"{job.claim.segment}:{job.entry[0].decode()}"
-        policy = execution.policy
-        timeout_ms = policy.timeout_ms if execution.options.timeout_ms is None else execution.options.timeout_ms
         claim = job.claim.claims
         token = f"{claim:08d}-{job.worker}"
-        deadline = timeout_ms / 1000 if timeout_ms else None
-        execution.running = Running(self._app, operation, claim - job.claim.spent, token, deadline, claim)
+        attempt = claim - job.claim.spent
+        execution.running = Running(self._app, operation, attempt, token, execution.timeout_s, claim, self.report)
         running.set(execution.running)
         self.active[operation] = execution.running
         if self._asked and operation in self._asked:
@@ -160,6 +225,15 @@ class Executor:
                 resolver.reset(token_)
         execution.started = perf_counter_ns()
         return arguments
+
+    def _load(self, execution: Execution) -> bytes:
+        """The code's hash, its function and the call's own options."""
+        envelope = execution.job.entry[1][1]
+        digest = code_of(envelope)
+        execution.code = self._loader.load(_step(execution.job), digest)
+        if envelope[0] & OPTIONS:
+            execution.options = _options(options_of(envelope))
+        return digest
 
     def _returned(self, execution: Execution, value: object) -> Finished:
         execution.ended = perf_counter_ns()
@@ -229,6 +303,10 @@ class Executor:
         if mine is not None and self.active.get(mine.operation) is mine:
             del self.active[mine.operation]
             self._asked.discard(mine.operation)
+
+
+def _overran(timeout_s: float | None) -> AttemptTimeout:
+    return AttemptTimeout(f"The attempt took longer than its timeout of {timeout_s:g} s.", timeout=timeout_s)
 
 
 def _step(job: Job) -> str:

@@ -89,7 +89,6 @@ class ThreadLane:
         """Adapt the batch size to how long the last operations took."""
         if not run_us:
             return
-        self.held -= len(run_us)
         mean = sum(run_us) / len(run_us)
         self._mean_us = mean if not self._mean_us or mean > self._mean_us else 0.7 * self._mean_us + 0.3 * mean
         wanted = next_batch(self.batch, self.batch * self._mean_us / 1000 / self.slots)
@@ -113,6 +112,7 @@ class ThreadLane:
             self._work.notify_all()
 
     def _run(self) -> None:
+        """Until told to stop, or until an attempt overran: then another thread has taken this one's place."""
         ready, outbox, run = self._ready, self._outbox, self._executor.run
         while not self._stopping:
             try:
@@ -121,7 +121,17 @@ class ThreadLane:
                 outbox.wake()
                 self._wait()
                 continue
-            outbox.put(run(job))
+            finished = run(job)
+            if finished is None:
+                return
+            outbox.put(finished)
+
+    def replace(self) -> None:
+        """A thread is stuck in an attempt that overran: another takes its place."""
+        name = f"bz-thread-{len(self._threads)}"
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._threads = [*(t for t in self._threads if t.is_alive()), thread]
+        thread.start()
 
     def _wait(self) -> None:
         with self._work:
@@ -160,7 +170,7 @@ class AsyncLane:
     """Nothing waits here: every operation has its task."""
 
     def learn(self, run_us: list[int]) -> None:
-        self.held -= len(run_us)
+        """Every coroutine is claimed as there is room."""
 
     def take_back(self) -> list[Job]:
         """Everything has begun."""
@@ -209,6 +219,3 @@ class AsyncLane:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.close()
-
-
-Lane = ThreadLane | AsyncLane

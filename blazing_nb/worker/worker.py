@@ -29,14 +29,19 @@ from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.heartbeat import Heartbeat
 from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.job import Job
-from blazing_nb.worker.lane import PATIENCE_S, AsyncLane, Lane, Outbox, ThreadLane
+from blazing_nb.worker.lane import PATIENCE_S, AsyncLane, Outbox, ThreadLane
+from blazing_nb.worker.process_lane import ProcessLane
+from blazing_nb.worker.pulse import Pulse
 from blazing_nb.worker.roster import Roster
 from blazing_nb.worker.vault import Vault
 
 log = logging.getLogger(__name__)
 IDLE_S = 1.0
+CLAIM_LIMIT = 256
 REFUSED_S = 0.5
 ASYNC_SLOTS = 1000
+LANES = ("thread", "async", "process")
+Lane = ThreadLane | AsyncLane | ProcessLane
 
 
 class Worker:
@@ -47,6 +52,7 @@ class Worker:
         worker_id: a name to be seen by; unique by default. Workers may share it: each start has its own incarnation.
         url: the store; default `BLAZING_REDIS_URL`, else the embedded server.
         threads: plain functions executed at once.
+        processes: operations of steps with `lane="process"` executed at once; default: the machine's cores.
         lease: seconds that claims stay good without a heartbeat; 0.3 to 3600.
         grace: seconds that a first SIGTERM waits for operations in flight.
 
@@ -61,11 +67,15 @@ class Worker:
         *,
         url: str | None = None,
         threads: int = 8,
+        processes: int | None = None,
         lease: float = 10.0,
         grace: float = 30.0,
     ) -> None:
-        if not 0.3 <= lease <= 3600 or threads < 1 or grace < 0:
-            raise UsageError("A worker needs 0.3 <= lease <= 3600 s, threads >= 1 and grace >= 0 s.", lease=lease)
+        self._processes = os.cpu_count() or 1 if processes is None else processes
+        if not 0.3 <= lease <= 3600 or min(threads, self._processes) < 1 or grace < 0:
+            raise UsageError(
+                "A worker needs 0.3 <= lease <= 3600 s, threads >= 1, processes >= 1 and grace >= 0 s.", lease=lease
+            )
         self.app_id = check_name(app_id, "app_id")
         self.worker_id = check_name(worker_id or unique_name(), "worker_id")
         self._lease_ms = round(lease * 1000)
@@ -107,7 +117,11 @@ class Worker:
         executor = self._executor = Executor(self.app_id, ring, loader, vault.resolve)
         self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
         self._async_lane = AsyncLane(executor, self._outbox, ASYNC_SLOTS)
-        self._lanes: list[Lane] = [self._threads_lane, self._async_lane]
+        self._process_lane = ProcessLane(
+            executor, self._outbox, self._processes, self.app_id, self._store.url, lambda: self.consumer
+        )
+        self._lanes: list[Lane] = [self._threads_lane, self._async_lane, self._process_lane]
+        executor.on_timed = self._wake
         self._roster = Roster(self._store)
         self._bell = Bell(self._store.dedicated())
         self._holding = Holding()
@@ -185,6 +199,7 @@ class Worker:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "slots": self._threads,
+            "processes": self._processes,
             "python": sys.version.split()[0],
         }
         self._incarnation = self._store.open_worker(self.worker_id, self._lease_ms, info)
@@ -197,6 +212,8 @@ class Worker:
             self._store, self.consumer, self._lease_ms, self._info, self._executor.progress, self._on_lost
         )
         self._heartbeat.start()
+        self._pulse = Pulse(self._store.url, self.app_id, self.consumer, self._lease_ms)
+        self._pulse.start()
 
     def _info(self) -> dict[str, str | int]:
         return {"busy": len(self._holding), "done": self.done, "running": self._executor.running()}
@@ -221,9 +238,11 @@ class Worker:
                     if self._lease_lost:
                         log.warning("%s lost its lease; what it held runs elsewhere", self.consumer)
                         self._heartbeat.stop()
+                        self._pulse.stop()
                         self._take_back()
                         self._executor.abandon()
                         self._async_lane.abandon()
+                        self._process_lane.abandon()
                         self._register()
                     self._step(selector)
                 except StoreError as error:
@@ -233,6 +252,10 @@ class Worker:
         self._leave()
 
     def _step(self, selector: selectors.BaseSelector) -> None:
+        for finished in self._executor.overrun():
+            log.warning("%s took longer than its timeout; its thread goes on, fenced", finished.job.entry[0].decode())
+            self._threads_lane.replace()
+            self._outbox.finished.append(finished)
         if self._outbox.finished or self._batch or (self._accepting and self._wants_claim()):
             self._turn()
         if not self._outbox.finished and not (self._rung and self._has_room()):
@@ -245,11 +268,10 @@ class Worker:
         return (self._rung or time.monotonic() >= self._due_s) and self._has_room()
 
     def _turn(self) -> None:
-        batch = self._batch = self._batch or self._holding.take(self._outbox.finished, self._term)
-        lanes = []
+        batch = self._take()
         held = len(self._holding) - len(batch.rows)
-        if self._accepting and not (self._alone and held) and (self._rung or batch or time.monotonic() >= self._due_s):
-            lanes = [(min(lane.room, 256), self._roster.steps(lane.name)) for lane in self._lanes if lane.room]
+        wants = self._rung or batch or time.monotonic() >= self._due_s
+        lanes, full = self._demand() if self._accepting and wants and not (self._alone and held) else ([], False)
         connection = self._store.connection()
         retries = connection.retries
         turn = self._store.turn(self.consumer, self._incarnation, batch.groups, batch.bodies, lanes, held=held)
@@ -262,7 +284,25 @@ class Worker:
         self._dispatch(claims, turn.now_ms)
         if turn.cancels:
             self._cancel(turn.cancels)
-        self._next(turn, bool(claims), bool(lanes))
+        self._next(turn, bool(claims), bool(lanes), full)
+
+    def _take(self) -> Batch:
+        """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
+        if self._batch is None:
+            self._batch = self._holding.take(self._outbox.finished, self._term)
+            for index, lane in enumerate(self._lanes):
+                lane.held -= len(self._batch.run_us(index))
+        return self._batch
+
+    def _demand(self) -> tuple[list[tuple[int, list[str]]], bool]:
+        """What each lane has room for; and whether one that has steps has none."""
+        lanes, full = [], False
+        for lane in self._lanes:
+            steps, room = self._roster.steps(lane.name), min(lane.room, CLAIM_LIMIT)
+            if steps and room:
+                lanes.append((room, steps))
+            full |= bool(steps) and not room
+        return lanes, full
 
     def _settle(self, batch: Batch, turn: Turn) -> None:
         self._batch = None
@@ -287,23 +327,24 @@ class Worker:
         for operation in operations:
             self._executor.cancel(operation)
             self._async_lane.cancel(operation)
+            self._process_lane.cancel(operation)
 
     def _dispatch(self, claims: list[Claim], now_ms: int) -> None:
         now_ns = time.perf_counter_ns()
         for claim in claims:
-            index = int(self._roster.lane(claim.segment.partition(":")[0]) == "async")
+            index = LANES.index(self._roster.lane(claim.segment.partition(":")[0]))
             jobs = [Job(self._term, index, self._incarnation, claim, entry, now_ms, now_ns) for entry in claim.entries]
             self._holding.add(jobs)
             self._lanes[index].put(jobs)
 
-    def _next(self, turn: Turn, claimed: bool, asked: bool) -> None:
+    def _next(self, turn: Turn, claimed: bool, asked: bool, full: bool) -> None:
         """Decide when to claim again: at once where there was something, else when rung or due.
 
         What was claimed `alone` stays alone. Where nothing was, this worker drains for it, and leaves the bell to
         others meanwhile.
         """
         if asked:
-            self._rung = claimed
+            self._rung = claimed or (full and self._rung)
             self._alone = turn.alone and claimed
             self._draining = turn.alone and not claimed
         self._rung |= self._news
@@ -323,6 +364,7 @@ class Worker:
             timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic()))
         if self._threads_lane.waiting:
             timeout = min(timeout, PATIENCE_S)
+        timeout = max(0.0, min(timeout, self._executor.next_overrun - time.monotonic()))
         self._waiting = True
         if self._outbox.finished or self._stopping.is_set() or self._lease_lost:
             self._waiting = False
@@ -348,6 +390,7 @@ class Worker:
     def _leave(self) -> None:
         """Commit what is finished, give back the rest, retire."""
         self._heartbeat.stop()
+        self._pulse.stop()
         for lane in self._lanes:
             lane.stop()
         try:

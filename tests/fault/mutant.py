@@ -54,11 +54,11 @@ MUTANTS = {
         "_sweep", "redis.call('HSET', P .. 'last'", "local _ = ('HSET' .. P"
     ),
     "a_segment_with_entries_is_pruned": Mutant("_sweep", "redis.call('XLEN', P .. 'seg:' .. name) == 0", "true"),
-    "progress_of_anyone": Mutant("heartbeat", "mine[1] and mine[1][4] == claims", "true"),
+    "progress_of_anyone": Mutant("_report", "mine[1] and mine[1][4] == claims", "true"),
     "deadline_ignored": Mutant("_expire", "if deadline and deadline <= now then", "if false then"),
     "paused_is_ignored": Mutant("_take", "== 1 then return budget end", "== 2 then return budget end"),
     "range_ends_early": Mutant("_commit", "local row = not have[id] and", "local row = false and"),
-    "due_takes_every_claim_of_one": Mutant("_take", "most == 1 and turn % 2 or", "most == 1 and 1 or"),
+    "due_takes_every_claim_of_one": Mutant("_take", "'ones:' .. step, 1) % 2 or", "'ones:' .. step, 2) % 2 + 1 or"),
     "failed_is_forgotten": Mutant("_keep", "redis.call('ZADD', P .. 'failed:' .. step, now + retention, op)", ""),
     "expiring_is_never_pruned": Mutant("_keep", "if #over > 0 then", "if false then"),
     "wakes_nobody": Mutant("_bell", "redis.call('RPUSH', key, '1') end", "end"),

@@ -2,6 +2,7 @@
 -- items = {{id, record, claims}, ...}; deletes the entries, keeps outcomes, tells the node.
 local INLINE = 8192
 local FOLLOW_MS = 60000
+local MOURNED = {[string.byte('F')] = true, [string.byte('L')] = true, [string.byte('X')] = true}
 
 -- Keyed operations are in segments that the store writes: their keys go with their outcomes.
 local function expire_keys(name, ids, retention)
@@ -28,19 +29,19 @@ local function finish_incarnation(name, node, incarnation, items, now, retention
   local chunks, done, acks = {}, {}, {}
   local marked = redis.call('EXISTS', P .. 'marks') == 1
   for _, item in ipairs(items) do
-    local id, record, op = item[1], item[2], name .. ':' .. item[1]
-    local counter = tonumber(string.match(id, '%-(%d+)$'))
-    local chunk = string.format('%d', math.floor(counter / 128))
-    local fields = chunks[chunk] or {counters = ''}
-    fields[#fields + 1], fields[#fields + 2] = string.format('%d', counter % 128), record
-    fields.counters = fields.counters .. string.char(counter % 128)
+    local id, record = item[1], item[2]
+    local text = string.match(id, '%-(%d+)$')
+    local slot = text % 128
+    local chunk = (text - slot) / 128
+    local fields = chunks[chunk] or {slots = {}}
+    fields[#fields + 1], fields[#fields + 2] = slot, record
+    fields.slots[#fields.slots + 1] = slot
     chunks[chunk] = fields
     acks[#acks + 1] = id
-    done[#done + 1] = string.format('%.0f', counter)
-    done[#done + 1] = #record <= INLINE and record or ''
-    if string.find(record, '^[FLX]') then mourn(name, id, now, retention) end
-    if item[3] ~= 1 or (marked and redis.call('SREM', P .. 'marks', op) == 1) then
-      redis.call('PEXPIRE', P .. 'live:' .. op, retention)
+    done[#done + 1], done[#done + 2] = text, #record <= INLINE and record or ''
+    if MOURNED[string.byte(record)] then mourn(name, id, now, retention) end
+    if item[3] ~= 1 or (marked and redis.call('SREM', P .. 'marks', name .. ':' .. id) == 1) then
+      redis.call('PEXPIRE', P .. 'live:' .. name .. ':' .. id, retention)
     end
   end
   local seg = P .. 'seg:' .. name

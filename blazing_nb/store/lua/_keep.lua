@@ -1,15 +1,18 @@
--- Shared: outcomes in chunks of 128 counters, and the registers of chunks: by last commit (`chunks`, for listing) and by
--- the end of their retention (`expiring`). A field `<step>:<prio>` of a chunk lists, a byte each, whose counters are theirs.
+-- Shared: outcomes in chunks of 128 counters (as many fields as a hash holds compactly), and the registers of chunks: by
+-- last commit (`chunks`, for listing) and by the end of their retention (`expiring`). Beside each chunk `whose` lists by
+-- step and priority, a byte a counter, which are theirs.
 local function keep(name, node, incarnation, chunks, now, retention)
   local place = string.match(name, '^([^:]*:[^:]*):')
   local written, ends = {}, {}
   for chunk, fields in pairs(chunks) do
-    local title = node .. ':' .. incarnation .. ':' .. chunk
-    local key = P .. 'out:' .. title
-    fields[#fields + 1] = place
-    fields[#fields + 1] = (redis.call('HGET', key, place) or '') .. fields.counters
+    local title = node .. ':' .. incarnation .. ':' .. string.format('%.0f', chunk)
+    local key, whose = P .. 'out:' .. title, P .. 'whose:' .. title
     redis.call('HSET', key, unpack(fields))
-    if redis.call('PTTL', key) < retention then redis.call('PEXPIRE', key, retention) end
+    redis.call('HSET', whose, place, (redis.call('HGET', whose, place) or '') .. string.char(unpack(fields.slots)))
+    if redis.call('PTTL', key) < retention then
+      redis.call('PEXPIRE', key, retention)
+      redis.call('PEXPIRE', whose, retention)
+    end
     written[#written + 1], written[#written + 2] = now, title
     ends[#ends + 1], ends[#ends + 2] = now + retention, title
   end

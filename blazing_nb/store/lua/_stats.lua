@@ -1,12 +1,16 @@
 -- Shared: counters and log-scaled latency buckets of a step, and its one-second roll-ups in `ts`
 -- (each holds the running totals, so the difference of two is what happened between them).
-local function bucket(us)
-  if us < 1 then return 0 end
-  return math.floor(4 * math.log(us) / 0.69314718055994530942 + 1e-9)
+local FIELDS = {w = {}, r = {}, t = {}}
+
+-- Few different times come in one call: each field's name is made once.
+local function field_of(name, us)
+  local field = name .. (us < 1 and 0 or math.floor(4 * math.log(us) / 0.69314718055994530942 + 1e-9))
+  FIELDS[name][us] = field
+  return field
 end
 
 local function observe(hist, name, us)
-  local field = name .. bucket(us)
+  local field = FIELDS[name][us] or field_of(name, us)
   hist[field] = (hist[field] or 0) + 1
 end
 

@@ -47,7 +47,7 @@ local function take_step(step, worker, now, budget, out)
   if most <= 0 then return budget end
   local turn = redis.call('HINCRBY', KEYS[1], 'turn', 1)
   -- What is due has half of it, or every other turn; and what the segments leave.
-  local share = most == 1 and turn % 2 or math.ceil(most / 2)
+  local share = most == 1 and redis.call('HINCRBY', KEYS[1], 'ones:' .. step, 1) % 2 or math.ceil(most / 2)
   local left = most - (share > 0 and take_parked(step, worker, now, share, hist, out) or 0)
   for _, prio in ipairs(turn % 8 == 0 and {'l', 'n', 'h'} or {'h', 'n', 'l'}) do
     if left <= 0 then break end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- DOES    drops the outcomes of finished operations, and the record of their batch.
--- KEYS    1 meta (hash); derives out:<chunk>, live:<operation> (hash), failed:<step>, chunks, expiring (zset), batch:<name> (list)
+-- KEYS    1 meta (hash); derives out:<chunk>, whose:<chunk>, live:<operation> (hash), failed:<step>, chunks, expiring (zset), batch:<name> (list)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {operations: {{segment, incarnation (text), counter}, ...}, batch ("": none)}
 -- REPLY   outcomes dropped
@@ -22,11 +22,8 @@ for _, op in ipairs(q.operations) do
     redis.call('DEL', P .. 'live:' .. text)
     redis.call('ZREM', P .. 'failed:' .. step, text)
   end
-  local rest = redis.call('HKEYS', P .. 'out:' .. title)
-  local empty = true
-  for _, field in ipairs(rest) do empty = empty and string.find(field, ':', 1, true) ~= nil end
-  if empty then
-    redis.call('DEL', P .. 'out:' .. title)
+  if redis.call('EXISTS', P .. 'out:' .. title) == 0 then
+    redis.call('DEL', P .. 'whose:' .. title)
     redis.call('ZREM', P .. 'chunks', title)
     redis.call('ZREM', P .. 'expiring', title)
   end

@@ -17,6 +17,7 @@
 -- @include _park
 -- @include _rescue
 -- @include _sweep
+-- @include _report
 local q = cmsgpack.unpack(ARGV[2])
 if q.lease_ms < 1 then return redis.error_reply('BZARG lease_ms=' .. q.lease_ms) end
 local now = clock(ARGV[1])
@@ -25,14 +26,7 @@ if known then
   redis.call('ZADD', P .. 'workers', now + q.lease_ms, q.worker)
   if #q.info > 0 then redis.call('HSET', P .. 'worker:' .. q.worker, unpack(q.info)) end
 end
-for _, row in ipairs(q.progress) do
-  local name, id, claims, text = unpack(row)
-  local mine = redis.pcall('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1, q.worker)
-  if not mine.err and mine[1] and mine[1][4] == claims then
-    redis.call('HSET', P .. 'live:' .. name .. ':' .. id, 'progress', text)
-    redis.call('SADD', P .. 'marks', name .. ':' .. id)
-  end
-end
+report(q.worker, q.progress)
 local moved = rescue(now)
 sweep(now)
 return {known and 0 or 1, known and now + q.lease_ms or 0, moved}

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- DOES    answers the finished operations of some chunks, for listing: those of a step, with a status of those asked for.
--- KEYS    1 meta (hash); derives out:<chunk> (hash)
+-- KEYS    1 meta (hash); derives out:<chunk>, whose:<chunk> (hash)
 -- ARGV    1 request: {chunks: {title, ...}, letters: the records' first letters, "" for all, step: "" for all}
 -- REPLY   {{step:prio, chunk's title, counter within it, record}, ...}
 -- REJECT  BZARG chunks=<n> (over 64)
@@ -11,12 +11,11 @@ local q = cmsgpack.unpack(ARGV[1])
 if #q.chunks > 64 then return redis.error_reply('BZARG chunks=' .. #q.chunks) end
 local out = {}
 for _, title in ipairs(q.chunks) do
-  local flat = redis.call('HGETALL', P .. 'out:' .. title)
-  local records, places = {}, {}
-  for i = 1, #flat, 2 do
-    if string.find(flat[i], ':', 1, true) then places[flat[i]] = flat[i + 1] else records[flat[i]] = flat[i + 1] end
-  end
-  for place, counters in pairs(places) do
+  local flat, records = redis.call('HGETALL', P .. 'out:' .. title), {}
+  for i = 1, #flat, 2 do records[flat[i]] = flat[i + 1] end
+  local whose = redis.call('HGETALL', P .. 'whose:' .. title)
+  for w = 1, #whose, 2 do
+    local place, counters = whose[w], whose[w + 1]
     if q.step == '' or string.match(place, '^[^:]*') == q.step then
       for i = #counters, 1, -1 do
         local counter = string.byte(counters, i)

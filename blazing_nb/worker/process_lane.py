@@ -1,0 +1,164 @@
+"""The process lane: CPU-bound steps in processes of their own, which a time-out or a cancel can end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from blazing_nb.errors import AttemptTimeout, ProcessDied
+from blazing_nb.store.secret import load_ring
+from blazing_nb.store.store import Store
+from blazing_nb.worker.code import CodeLoader
+from blazing_nb.worker.executor import Executor
+from blazing_nb.worker.job import Finished, Job
+from blazing_nb.worker.lane import Outbox
+from blazing_nb.worker.vault import Vault
+
+PARENT_S = 1.0
+PROGRESS_S = 0.5
+STOP_S = 5.0
+
+
+class ProcessLane:
+    """Claims one operation a free process. The processes start with the first operation."""
+
+    name = "process"
+    waiting = False
+
+    def __init__(self, executor: Executor, outbox: Outbox, slots: int, app: str, url: str, consumer: Any) -> None:
+        self.slots = slots
+        self.held = 0
+        self._executor = executor
+        self._outbox = outbox
+        self._setup = (app, url)
+        self._consumer = consumer
+        self._pool: ProcessPool | None = None
+        self._futures: dict[str, Future[Any]] = {}
+
+    @property
+    def room(self) -> int:
+        return max(0, self.slots - self.held)
+
+    def start(self) -> None:
+        """Nothing yet: an app without such steps pays nothing."""
+
+    def put(self, jobs: Iterable[Job]) -> None:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPool(self.slots, initializer=prepare, initargs=self._setup, context=context)
+        for job in jobs:
+            self.held += 1
+            name = self._executor.begin(job)
+            timeout_s = self._executor.timeout_s(job)
+            future = self._pool.schedule(execute, args=[job, self._consumer()], timeout=timeout_s)
+            self._futures[name] = future
+            future.add_done_callback(functools.partial(self._done, job, name))
+
+    def _done(self, job: Job, name: str, future: Future[Any]) -> None:
+        """In pebble's thread: hand over what came of it."""
+        if self._futures.get(name) is future:
+            del self._futures[name]
+        self._executor.end(name)
+        self._outbox.put(self._outcome(job, future))
+        self._outbox.wake()
+
+    def _outcome(self, job: Job, future: Future[Any]) -> Finished:
+        try:
+            body, run_us, note, retention_ms = future.result()
+            return Finished(job, body, run_us, note, retention_ms)
+        except CancelledError:
+            return self._executor.fail(job, asyncio.CancelledError("cancelled while it ran"))
+        except FutureTimeout:
+            return self._executor.fail(job, AttemptTimeout("The attempt took longer than its timeout; it was killed."))
+        except ProcessExpired as error:
+            return self._executor.fail(job, ProcessDied(_death(error), exitcode=error.exitcode))
+        except Exception as error:
+            return self._executor.fail(job, error)
+
+    def learn(self, run_us: list[int]) -> None:
+        """One a process, however short they are."""
+
+    def take_back(self) -> list[Job]:
+        """Everything has begun."""
+        return []
+
+    def cancel(self, name: str) -> None:
+        """End the process of an operation, if it runs here."""
+        future = self._futures.get(name)
+        if future is not None:
+            future.cancel()
+
+    def abandon(self) -> None:
+        """The lease was lost: end everything that runs."""
+        for future in list(self._futures.values()):
+            future.cancel()
+
+    def stop(self) -> None:
+        """End the processes; what ran in them is given back by the worker."""
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.join(STOP_S)
+            self._pool = None
+
+
+def _death(error: ProcessExpired) -> str:
+    code = error.exitcode
+    if code is not None and code < 0:
+        return f"The process died by {signal.Signals(-code).name}; a crash in C code, or the system was out of memory."
+    return f"The process exited with code {code}."
+
+
+# -- in the child ----------------------------------------------------------------------------------------------------
+
+_child: dict[str, Any] = {}
+
+
+def prepare(app: str, url: str) -> None:
+    """Set up a child: its own connection and keys. It ends with its parent; Ctrl-C is the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    store, ring = Store(app, url), load_ring(app)
+    _child["store"] = store
+    _child["executor"] = Executor(app, ring, CodeLoader(app, ring, store.code), Vault(app, ring, store).resolve)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_S)
+    os._exit(1)
+
+
+def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int]:
+    """Execute in a child; what `Finished` needs beside the job."""
+    executor: Executor = _child["executor"]
+    executor.report = _reporter(job, consumer)
+    finished = executor.run(job)
+    assert finished is not None  # noqa: S101 - nobody asks for overruns here
+    return finished.body, finished.run_us, finished.note, finished.retention_ms
+
+
+def _reporter(job: Job, consumer: str) -> Any:
+    """Progress goes straight to the store from here, at most twice a second."""
+    store: Store = _child["store"]
+    told = 0.0
+
+    def report(text: str) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= PROGRESS_S:
+            told = now
+            store.report(consumer, [(job.claim.segment, job.entry[0].decode(), job.claim.claims, text)])
+
+    return report

@@ -1,0 +1,65 @@
+"""The pulse: a process of its own that renews a worker's lease, so that no step starves it by holding the interpreter
+lock. It ends when the worker's pipe does, and does not renew while the worker is stopped.
+
+    python -m blazing_nb.worker.pulse     # its orders are a line of JSON on stdin: an url may hold a password
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+
+from blazing_nb.core.policy import HEARTBEATS_PER_LEASE
+from blazing_nb.errors import StoreError
+from blazing_nb.store.process import is_stopped
+from blazing_nb.store.store import Store
+
+
+class Pulse:
+    """Starts the process for one registration of a worker; `stop` ends it."""
+
+    def __init__(self, url: str, app: str, worker: str, lease_ms: int) -> None:
+        self._orders = {"url": url, "app": app, "worker": worker, "lease_ms": lease_ms, "pid": os.getpid()}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "blazing_nb.worker.pulse"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        self._process.stdin.write(json.dumps(self._orders).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def stop(self) -> None:
+        """End it, and take its exit code. Repeatable."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            process.terminate()
+            process.wait()
+
+
+def beat(orders: dict[str, str | int]) -> None:
+    """Renew until the pipe ends or the lease is lost."""
+    lease_ms, pid = int(orders["lease_ms"]), int(orders["pid"])
+    interval_s = lease_ms / 1000 / HEARTBEATS_PER_LEASE
+    store = Store(str(orders["app"]), str(orders["url"]), timeout_s=max(0.5, interval_s), deadline_s=interval_s)
+    while not select.select([sys.stdin], [], [], interval_s)[0]:
+        if is_stopped(pid):
+            continue
+        try:
+            if not store.heartbeat(str(orders["worker"]), lease_ms):
+                return
+        except StoreError:
+            continue  # the worker's own heartbeat says so in its log
+
+
+if __name__ == "__main__":
+    beat(json.loads(sys.stdin.readline()))
