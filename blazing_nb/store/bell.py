@@ -44,15 +44,16 @@ class Bell:
     def fileno(self) -> int:
         return int(self._raw._sock.fileno())
 
-    def answer(self) -> bool:
-        """Read the reply that `fileno` announced; True where a token came."""
+    def answer(self) -> str | None:
+        """Read the reply that `fileno` announced; the key of the token that came, or None."""
         raw, self._raw = self._raw, None
         try:
-            return raw.read_response() is not None
+            reply = raw.read_response()
+            return None if reply is None else str(reply[0].decode())
         except (*TRANSIENT, ResponseError) as error:
             log.info("bell: %s", error)
             raw.disconnect()
-            return False
+            return None
 
     def forget(self) -> None:
         """Drop an unanswered question with its socket: its answer can never be read as another's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Container
 
 import msgspec
 
@@ -17,12 +18,14 @@ class Roster:
         self._turn = itertools.count()
         self._lane_of: dict[str, str] = {}
         self._by_lane: dict[str, list[str]] = {}
+        self._bells: dict[str, str] = {}
         self.version = -1
 
     def refresh(self, version: int) -> None:
         """Read the steps; `version` is what the store called this state."""
         options = self._store.steps()
         self._lane_of = {step: msgspec.msgpack.decode(data)["lane"] for step, data in options.items()}
+        self._bells = {self._store.keys.bell(step): step for step in self._lane_of}
         self._by_lane = {}
         for step, lane in sorted(self._lane_of.items()):
             self._by_lane.setdefault(lane, []).append(step)
@@ -39,7 +42,13 @@ class Roster:
         at = next(self._turn) % len(steps)
         return steps[at:] + steps[:at]
 
-    def bells(self, consumer: str) -> list[str]:
-        """The keys to wait on: every step's bell, and the worker's own (new steps)."""
-        bell = self._store.keys.bell
-        return [*map(bell, self._lane_of), bell("@" + consumer)]
+    def bells(self, consumer: str, lanes: Container[str]) -> list[str]:
+        """The keys to wait on: the bells of the steps of these lanes, and the worker's own (new steps)."""
+        return [*(key for key, step in self._bells.items() if self._lane_of[step] in lanes), self._own(consumer)]
+
+    def step_of(self, bell: str) -> str | None:
+        """The step that a bell is of; None for the worker's own."""
+        return self._bells.get(bell)
+
+    def _own(self, consumer: str) -> str:
+        return self._store.keys.bell("@" + consumer)

@@ -270,8 +270,8 @@ class Worker:
     def _turn(self) -> None:
         batch = self._take()
         held = len(self._holding) - len(batch.rows)
-        wants = self._rung or batch or time.monotonic() >= self._due_s
-        lanes, full = self._demand() if self._accepting and wants and not (self._alone and held) else ([], False)
+        asks = self._accepting and not (self._alone and held)
+        lanes = self._demand() if asks else []
         connection = self._store.connection()
         retries = connection.retries
         turn = self._store.turn(self.consumer, self._incarnation, batch.groups, batch.bodies, lanes, held=held)
@@ -284,7 +284,7 @@ class Worker:
         self._dispatch(claims, turn.now_ms)
         if turn.cancels:
             self._cancel(turn.cancels)
-        self._next(turn, bool(claims), bool(lanes), full)
+        self._next(turn, bool(claims), asks)
 
     def _take(self) -> Batch:
         """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
@@ -294,15 +294,10 @@ class Worker:
                 lane.held -= len(self._batch.run_us(index))
         return self._batch
 
-    def _demand(self) -> tuple[list[tuple[int, list[str]]], bool]:
-        """What each lane has room for; and whether one that has steps has none."""
-        lanes, full = [], False
-        for lane in self._lanes:
-            steps, room = self._roster.steps(lane.name), min(lane.room, CLAIM_LIMIT)
-            if steps and room:
-                lanes.append((room, steps))
-            full |= bool(steps) and not room
-        return lanes, full
+    def _demand(self) -> list[tuple[int, list[str]]]:
+        """What each lane has room for. One that is full is asked for with the commit that frees it."""
+        wanted = [(min(lane.room, CLAIM_LIMIT), self._roster.steps(lane.name)) for lane in self._lanes]
+        return [(room, steps) for room, steps in wanted if room and steps]
 
     def _settle(self, batch: Batch, turn: Turn) -> None:
         self._batch = None
@@ -337,14 +332,14 @@ class Worker:
             self._holding.add(jobs)
             self._lanes[index].put(jobs)
 
-    def _next(self, turn: Turn, claimed: bool, asked: bool, full: bool) -> None:
+    def _next(self, turn: Turn, claimed: bool, asked: bool) -> None:
         """Decide when to claim again: at once where there was something, else when rung or due.
 
         What was claimed `alone` stays alone. Where nothing was, this worker drains for it, and leaves the bell to
         others meanwhile.
         """
         if asked:
-            self._rung = claimed or (full and self._rung)
+            self._rung = claimed
             self._alone = turn.alone and claimed
             self._draining = turn.alone and not claimed
         self._rung |= self._news
@@ -358,7 +353,9 @@ class Worker:
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         """Sleep until the bell rings, an outcome waits, or the next moment of interest."""
-        listening = self._has_room() and not self._draining and self._bell.listen(self._roster.bells(self.consumer))
+        roomy = {lane.name for lane in self._lanes if lane.room}
+        bells = self._roster.bells(self.consumer, roomy)
+        listening = self._has_room() and not self._draining and self._bell.listen(bells)
         timeout = IDLE_S
         if self._accepting and self._has_room():
             timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic()))
@@ -378,9 +375,17 @@ class Worker:
         for key, _ in ready:
             if key.fileobj is self._wake_in:
                 self._wake_in.recv(4096)
-            elif self._bell.answer():
-                self._rung = True
+            elif (bell := self._bell.answer()) is not None:
+                self._heard(bell, roomy)
         self._threads_lane.hasten()
+
+    def _heard(self, bell: str, roomy: set[str]) -> None:
+        """A token for a lane that has filled up meanwhile goes back: another worker may have room."""
+        step = self._roster.step_of(bell)
+        if step is not None and self._roster.lane(step) not in roomy:
+            self._store.connection().call("RPUSH", bell, "1")
+        else:
+            self._rung = True
 
     # -- leaving -----------------------------------------------------------------------------------------------------
 
