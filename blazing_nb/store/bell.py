@@ -16,20 +16,21 @@ WAIT_S = 1
 
 
 class Bell:
-    """One waiter a process: `listen` asks, `fileno` is readable when somebody rang (or after a second)."""
+    """One waiter: `listen` asks, `fileno` is readable when somebody rang (or after a second)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._raw: Any = None
         self._asked_at = 0.0
+        self._keys: frozenset[str] = frozenset()
 
     @property
     def listening(self) -> bool:
         return self._raw is not None
 
     def listen(self, keys: Sequence[str]) -> bool:
-        """Ask for a token of any of `keys`, unless asked already; False where the store cannot be reached."""
-        if self._raw is not None and time.monotonic() - self._asked_at < WAIT_S + 2:
+        """Ask for a token of any of `keys`, unless asked for them already; False where the store cannot be reached."""
+        if self._raw is not None and time.monotonic() - self._asked_at < WAIT_S + 2 and self._keys.issuperset(keys):
             return True
         self.forget()
         try:
@@ -38,7 +39,7 @@ class Bell:
         except TRANSIENT as error:
             log.info("bell: %s", error)
             return False
-        self._raw, self._asked_at = raw, time.monotonic()
+        self._raw, self._asked_at, self._keys = raw, time.monotonic(), frozenset(keys)
         return True
 
     def fileno(self) -> int:

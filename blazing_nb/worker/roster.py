@@ -42,13 +42,10 @@ class Roster:
         at = next(self._turn) % len(steps)
         return steps[at:] + steps[:at]
 
-    def bells(self, consumer: str, lanes: Container[str]) -> list[str]:
-        """The keys to wait on: the bells of the steps of these lanes, and the worker's own (new steps)."""
-        return [*(key for key, step in self._bells.items() if self._lane_of[step] in lanes), self._own(consumer)]
+    def bells(self, lanes: Container[str]) -> list[str]:
+        """The keys to wait on for work: the bells of the steps of these lanes."""
+        return [key for key, step in self._bells.items() if self._lane_of[step] in lanes]
 
     def step_of(self, bell: str) -> str | None:
         """The step that a bell is of; None for the worker's own."""
         return self._bells.get(bell)
-
-    def _own(self, consumer: str) -> str:
-        return self._store.keys.bell("@" + consumer)

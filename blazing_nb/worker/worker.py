@@ -124,6 +124,7 @@ class Worker:
         executor.on_timed = self._wake
         self._roster = Roster(self._store)
         self._bell = Bell(self._store.dedicated())
+        self._own_bell = Bell(self._store.dedicated())
         self._holding = Holding()
         self._batch: Batch | None = None
         self._news = False
@@ -352,13 +353,14 @@ class Worker:
         self._outbox.threshold = max(1, min(self._threads_lane.batch // 2, busy))
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
-        """Sleep until the bell rings, an outcome waits, or the next moment of interest."""
-        roomy = {lane.name for lane in self._lanes if lane.room}
-        bells = self._roster.bells(self.consumer, roomy)
-        listening = self._has_room() and not self._draining and self._bell.listen(bells)
-        timeout = IDLE_S
-        if self._accepting and self._has_room():
-            timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic()))
+        """Sleep until a bell rings, an outcome waits, or the next moment of interest."""
+        ready = self._has_room()
+        roomy = {lane.name for lane in self._lanes if lane.room} if ready and not self._draining else set()
+        steps = self._roster.bells(roomy)
+        if steps:
+            self._bell.listen(steps)
+        self._own_bell.listen([self._store.keys.bell("@" + self.consumer)])
+        timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic())) if ready else IDLE_S
         if self._threads_lane.waiting:
             timeout = min(timeout, PATIENCE_S)
         timeout = max(0.0, min(timeout, self._executor.next_overrun - time.monotonic()))
@@ -366,17 +368,17 @@ class Worker:
         if self._outbox.finished or self._stopping.is_set() or self._lease_lost:
             self._waiting = False
             return
-        if listening:
-            selector.register(self._bell, selectors.EVENT_READ)
-        ready = selector.select(timeout)
+        bells = [bell for bell in (self._bell, self._own_bell) if bell.listening]
+        for bell in bells:
+            selector.register(bell, selectors.EVENT_READ)
+        heard = {key.fileobj for key, _ in selector.select(timeout)}
         self._waiting = False
-        if listening:
-            selector.unregister(self._bell)
-        for key, _ in ready:
-            if key.fileobj is self._wake_in:
-                self._wake_in.recv(4096)
-            elif (bell := self._bell.answer()) is not None:
-                self._heard(bell, roomy)
+        for bell in bells:
+            selector.unregister(bell)
+            if bell in heard and (rung := bell.answer()) is not None:
+                self._heard(rung, roomy)
+        if self._wake_in in heard:
+            self._wake_in.recv(4096)
         self._threads_lane.hasten()
 
     def _heard(self, bell: str, roomy: set[str]) -> None:
@@ -408,6 +410,7 @@ class Worker:
                 "%s leaves without saying so (%s); its claims go back when the lease ends", self.consumer, error
             )
         self._bell.forget()
+        self._own_bell.forget()
 
 
 def _say(text: str) -> None:
