@@ -54,7 +54,7 @@ soak: $(TEST_STAMP)
 	$(BIN)/python -m tests.fault.zombie --commits 10000 --json
 
 soak-long: $(TEST_STAMP)
-	$(BIN)/python -m tests.fault.soak --ops 1000000 --faults 3900 --seed 7 --pace 800 --nap 0.004 --json
+	$(BIN)/python -m tests.fault.soak --ops 1000000 --faults 3800 --seed 7 --pace 1000 --nap 0.004 --json
 
 lab: $(TEST_STAMP)
 	$(BIN)/jupyter lab notebooks/

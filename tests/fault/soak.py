@@ -36,6 +36,7 @@ from tests.fault.checker import Checker
 from tests.fault.proxy import Proxy
 
 LEASE_S = 1.5
+GAP_S = 0.2
 WORKERS = 3
 NODES = 2
 PREFIX = "bz:{soak:0}:"
@@ -187,7 +188,7 @@ class Soak:
         for kind in kinds:
             getattr(self, kind)()
             self.faults[kind] += 1
-            time.sleep(0.3 * self.random.random())
+            time.sleep(GAP_S * self.random.random())
 
     # -- witnesses
 
