@@ -76,6 +76,8 @@ def _run(args: argparse.Namespace) -> tuple[Figures, str]:
         figures |= _finished(app, step)
         figures["bare_per_s"] = _bare(url, args.ops)
         figures["map_to_bare"] = figures["map_per_s"] / figures["bare_per_s"]
+        figures["bare_json_per_s"] = _bare_json(url, args.ops)
+        figures["map_to_bare_json"] = figures["map_per_s"] / figures["bare_json_per_s"]
         figures["import_ms"] = _import_ms()
         return figures, f"{binary.brand} {binary.version}"
 
@@ -159,6 +161,24 @@ def _bare(url: str, ops: int) -> float:
             client.rpush("bare-results", *results)
             collected: Any = client.lpop("bare-results", BARE_CHUNK)
             assert len(collected) == len(values)
+
+    rate = _rate(ops, once)
+    client.close()
+    return rate
+
+
+def _bare_json(url: str, ops: int) -> float:
+    """The same, as one would write it by hand: calls and results as JSON, the function called, the results compared."""
+    client = redis.Redis.from_url(url)
+
+    def once() -> None:
+        for start in range(0, ops, BARE_CHUNK):
+            calls = [(i, 1) for i in range(start, min(start + BARE_CHUNK, ops))]
+            client.rpush("bare", *[json.dumps(call) for call in calls])
+            taken: Any = client.lpop("bare", BARE_CHUNK)
+            client.rpush("bare-results", *[json.dumps(add(*json.loads(call))) for call in taken])
+            collected: Any = client.lpop("bare-results", BARE_CHUNK)
+            assert [json.loads(result) for result in collected] == [x + y for x, y in calls]
 
     rate = _rate(ops, once)
     client.close()

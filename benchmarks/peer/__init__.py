@@ -1,0 +1,1 @@
+"""One driver for each peer; each runs in an interpreter of its own."""
