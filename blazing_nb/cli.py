@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -102,6 +103,45 @@ def _down(args: argparse.Namespace) -> int:
     return 0
 
 
+def _ops(args: argparse.Namespace) -> int:
+    from blazing_nb.client.app import Blazing
+
+    with Blazing(args.app) as app:
+        for row in app.operations(args.status, step=args.step, since=args.since, limit=args.limit):
+            print(f"{row.status:9} {row.op.text}  {row.error}".rstrip())
+    return 0
+
+
+def _retry(args: argparse.Namespace) -> int:
+    from blazing_nb.client.app import Blazing
+
+    with Blazing(args.app) as app:
+        failed = app.failed(args.step)
+        failed.retry(dry_run=args.dry_run)
+        print(f"{len(failed)} operations {'would be' if args.dry_run else 'were'} enqueued anew")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from blazing_nb.client.app import Blazing
+
+    with contextlib.closing(Blazing(args.app, url=args.url)) as app:
+        found = app.doctor()
+    print(found)
+    return 0 if found.healthy else 1
+
+
+def _top(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from blazing_nb.client.app import Blazing
+    from blazing_nb.top import Top
+
+    with Blazing(args.app) as app, contextlib.suppress(KeyboardInterrupt):
+        Top(app).run(Console(), args.seconds)
+    return 0
+
+
 _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "worker": _worker,
     "demo": _demo,
@@ -109,5 +149,9 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "workers": _workers,
     "segments": _segments,
+    "ops": _ops,
+    "retry": _retry,
+    "doctor": _doctor,
+    "top": _top,
     "down": _down,
 }

@@ -35,9 +35,17 @@ def build_parser(*, magic: bool) -> Parser:
     segments = _verb(verbs, "segments", "depths of every segment")
     if magic:
         segments.add_argument("--once", action="store_true", help="a frame of this moment instead of a live view")
+    _listing(verbs)
+    retry = _verb(verbs, "retry", "enqueue what ended without success anew")
+    retry.add_argument("--step", metavar="NAME", help="of that step only")
+    retry.add_argument("--dry-run", action="store_true", help="only say how many")
+    doctor = _verb(verbs, "doctor", "look at the server, the key and the workers, and say what to do")
+    doctor.add_argument("--url", help="the store; default: BLAZING_REDIS_URL, else the embedded server")
     down = _verb(verbs, "down", "stop the app's workers here, and the embedded server")
     down.add_argument("--keep-server", action="store_true", help="stop the workers only")
     if not magic:
+        top = _verb(verbs, "top", "the app live in the terminal, until Ctrl-C")
+        top.add_argument("--seconds", type=float, metavar="S", help="end after so many seconds")
         _worker(verbs)
         _demo(verbs)
     return parser
@@ -47,6 +55,14 @@ def _verb(verbs: argparse._SubParsersAction[Parser], name: str, text: str) -> Pa
     verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
     verb.add_argument("--app", default=None, metavar="NAME", help=f"the app (default: {DEFAULT_APP})")
     return verb
+
+
+def _listing(verbs: argparse._SubParsersAction[Parser]) -> None:
+    ops = _verb(verbs, "ops", "list operations, those that are not final first")
+    ops.add_argument("--status", metavar="STATUS", help="of that status only")
+    ops.add_argument("--step", metavar="NAME", help="of that step only")
+    ops.add_argument("--since", type=float, metavar="S", help="finished at most so many seconds ago")
+    ops.add_argument("--limit", type=int, default=20, metavar="N", help="at most N (default: 20)")
 
 
 def _worker(verbs: argparse._SubParsersAction[Parser]) -> None:

@@ -29,11 +29,15 @@ LAYERS = {
     "notebook": 4,
     "cli": 4,
     "demo": 4,
+    "top": 4,
 }
 # These three only point at the rest: the list of public names (lazy), and `python -m`.
 FACADES = {"blazing_nb", "blazing_nb.__main__"}
 # (module, function, imported unit): what crosses the layers, each by one late import inside one function.
-LATE_IMPORTS: set[tuple[str, str, str]] = {("blazing_nb.cli", "_demo", "demo")}
+LATE_IMPORTS: set[tuple[str, str, str]] = {
+    ("blazing_nb.cli", "_demo", "demo"),
+    ("blazing_nb.cli", "_top", "top"),
+}
 
 PUBLIC = [
     "Batch",

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
 from blazing_nb.client.batch import Batch
+from blazing_nb.client.doctor import Diagnosis, diagnose
 from blazing_nb.client.failed import Failed
 from blazing_nb.client.listener import Listener
 from blazing_nb.client.listing import Listing
@@ -337,6 +338,10 @@ class Blazing:
     def failed(self, step: str | None = None, *, limit: int = 1000) -> Failed:
         """The dead letters: operations that ended FAILED, LOST or EXPIRED and were not retried, newest first."""
         return Failed(self, step, limit)
+
+    def doctor(self) -> Diagnosis:
+        """Look at the server, its persistence, the key, the workers; each finding says what to do."""
+        return diagnose(self)
 
     def roll_ups(self, last: float = 3600.0) -> pd.DataFrame:
         """What happened in each second of the last `last` seconds (3600 at most) in which something did, by step.

@@ -52,6 +52,7 @@ class Worker(msgspec.Struct, frozen=True):
     running: int
     slots: int
     done: int
+    python: str = ""
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -12,6 +12,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
 from blazing_nb.client.app import Blazing
+from blazing_nb.client.batch import Batch
+from blazing_nb.client.doctor import Diagnosis
+from blazing_nb.client.listing import Listing
 from blazing_nb.command import DEFAULT_APP, build_parser
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import BlazingError
@@ -37,6 +40,9 @@ class BlazingMagics(Magics):
             "status": self._status,
             "workers": self._workers,
             "segments": self._segments,
+            "ops": self._ops,
+            "retry": self._retry,
+            "doctor": self._doctor,
             "down": self._down,
         }
 
@@ -82,6 +88,17 @@ class BlazingMagics(Magics):
         view = SegmentDepths(app)
         self._views.append(view)
         return view
+
+    def _ops(self, args: argparse.Namespace) -> Listing:
+        return self._app(args.app).operations(args.status, step=args.step, since=args.since, limit=args.limit)
+
+    def _retry(self, args: argparse.Namespace) -> Batch:
+        failed = self._app(args.app).failed(args.step)
+        print(f"{len(failed)} operations {'would be' if args.dry_run else 'were'} enqueued anew")
+        return failed.retry(dry_run=args.dry_run)
+
+    def _doctor(self, args: argparse.Namespace) -> Diagnosis:
+        return self._app(args.app, args.url).doctor()
 
     def _down(self, args: argparse.Namespace) -> None:
         app = self._app(args.app)

@@ -140,4 +140,5 @@ def _worker(row: list[Any], now_ms: int) -> Worker:
         running=int(info.get("busy", 0)),
         slots=int(info.get("slots", 0)),
         done=int(info.get("done", 0)),
+        python=info.get("python", ""),
     )
