@@ -151,11 +151,9 @@ def _workers(snapshot: Snapshot) -> Iterator[Finding]:
     if workers:
         yield Finding("workers", GOOD, f"{len(workers)}, {sum(worker.running for worker in workers)} operations held")
     elif snapshot.waiting:
-        yield Finding(
-            "workers", BAD, f"none, and {snapshot.waiting} operations wait", "Start some: app.workers.start(2)."
-        )
+        yield Finding("workers", BAD, f"none, and {snapshot.waiting} operations wait", START)
     else:
-        yield Finding("workers", DOUBT, "none", "Start some: app.workers.start(2).")
+        yield Finding("workers", DOUBT, "none", START)
     late = [worker.worker_id for worker in workers if worker.lease_ms_left < 0]
     if late:
         yield Finding("leases", DOUBT, f"over: {', '.join(late)}", "Their operations run elsewhere in a moment.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.decode import exception_of, value_of
@@ -13,12 +14,16 @@ from blazing_nb.core.dot import OperationId
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
 from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown
+from blazing_nb.store import query
 from blazing_nb.store.reply import StatusRow
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from blazing_nb.client.app import Blazing
+
+
+FOLLOW_S = 0.2
 
 
 class Operation:
@@ -130,6 +135,42 @@ class Operation:
             return None
         done, total, note = text.split(";", 2)
         return float(done), float(total) if total else None, note
+
+    def logs(self, *, follow: bool = False, timeout: float | None = None) -> str | Iterator[str]:
+        """What it printed in its worker process, at most 64 KiB an attempt, kept as long as its outcome.
+
+        Args:
+            follow: an iterator of what comes, until it is finished.
+            timeout: seconds to follow; then `OperationTimeout`. None: as long as it takes.
+        """
+        return self._follow(timeout) if follow else "".join(text for text in self._output() if text is not None)
+
+    def _output(self, *, endless: bool = False) -> Iterator[str | None]:
+        """Texts in order, each once (a repeated call of the worker stores one twice); None where there is none now."""
+        position, seen = "", set[tuple[int, int]]()
+        while True:
+            position, rows = query.output(self._app.store, self.op, position)
+            for claim, number, text in rows:
+                if (claim, number) not in seen:
+                    seen.add((claim, number))
+                    yield text
+            if not rows:
+                yield None
+                if not endless:
+                    return
+
+    def _follow(self, timeout: float | None) -> Iterator[str]:
+        end = None if timeout is None else time.monotonic() + timeout
+        over = False
+        for text in self._output(endless=True):
+            if text is not None:
+                yield text
+            elif over:
+                return
+            else:
+                over = self._results.wait_for(self.done, FOLLOW_S)
+                if not over and end is not None and time.monotonic() > end:
+                    raise OperationTimeout(f"{self.op.text} was not finished within {timeout:g} s. It goes on.")
 
     def failures(self) -> list[tuple[int, float, str]]:
         """Attempts that failed and were repeated: (claim number, moment in seconds since 1970, error)."""

@@ -21,7 +21,18 @@ class Running:
         deadline: seconds that the attempt may take, or None.
     """
 
-    __slots__ = ("_cancelled", "_news", "_report", "app", "attempt", "claim", "deadline", "operation", "token")
+    __slots__ = (
+        "_cancelled",
+        "_news",
+        "_report",
+        "app",
+        "attempt",
+        "claim",
+        "deadline",
+        "operation",
+        "printed",
+        "token",
+    )
 
     def __init__(
         self,
@@ -39,6 +50,7 @@ class Running:
         self.token = token
         self.deadline = deadline
         self.claim = claim
+        self.printed = 0
         self._cancelled = False
         self._news: str | None = None
         self._report = report

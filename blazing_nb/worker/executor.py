@@ -104,6 +104,7 @@ class Executor:
             value = execution.code.function(*args, **kwargs)
         except BaseException as error:
             failure = error
+        running.set(None)
         # Whoever takes it out of the register owns the outcome.
         if execution.ends and self._timed.pop(id(execution), None) is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -16,16 +17,17 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from blazing_nb.errors import AttemptTimeout, ProcessDied
+from blazing_nb.errors import AttemptTimeout, ProcessDied, StoreError
 from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
 from blazing_nb.worker.code import CodeLoader
 from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.job import Finished, Job
 from blazing_nb.worker.lane import Outbox
+from blazing_nb.worker.output import Catcher, catch
 from blazing_nb.worker.vault import Vault
 
-PARENT_S = 1.0
+TEND_S = 0.3
 PROGRESS_S = 0.5
 STOP_S = 5.0
 
@@ -131,13 +133,23 @@ def prepare(app: str, url: str) -> None:
     store, ring = Store(app, url), load_ring(app)
     _child["store"] = store
     _child["executor"] = Executor(app, ring, CodeLoader(app, ring, store.code), Vault(app, ring, store).resolve)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    _child["catcher"] = Catcher()
+    catch(_child["catcher"])
+    threading.Thread(target=_tend, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
+def _tend(parent: int) -> None:
+    """Pass on what is printed; end with the parent."""
     while os.getppid() == parent:
-        time.sleep(PARENT_S)
+        time.sleep(TEND_S)
+        with contextlib.suppress(StoreError):  # said again with the next text, or by the worker itself
+            _tell()
     os._exit(1)
+
+
+def _tell() -> None:
+    if _child["catcher"]:
+        _child["store"].log(_child["catcher"].take())
 
 
 def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int]:
@@ -145,6 +157,8 @@ def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int]:
     executor: Executor = _child["executor"]
     executor.report = _reporter(job, consumer)
     finished = executor.run(job)
+    with contextlib.suppress(StoreError):  # the outcome counts more than what was printed
+        _tell()
     assert finished is not None  # noqa: S101 - nobody asks for overruns here
     return finished.body, finished.run_us, finished.note, finished.retention_ms
 

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from blazing_nb.core.name import check_name
@@ -30,6 +31,7 @@ from blazing_nb.worker.heartbeat import Heartbeat
 from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.job import Job
 from blazing_nb.worker.lane import PATIENCE_S, AsyncLane, Outbox, ThreadLane
+from blazing_nb.worker.output import Catcher, catch, release
 from blazing_nb.worker.process_lane import ProcessLane
 from blazing_nb.worker.pulse import Pulse
 from blazing_nb.worker.roster import Roster
@@ -37,6 +39,7 @@ from blazing_nb.worker.vault import Vault
 
 log = logging.getLogger(__name__)
 IDLE_S = 1.0
+LOG_S = 0.3
 CLAIM_LIMIT = 256
 REFUSED_S = 0.5
 ASYNC_SLOTS = 1000
@@ -87,6 +90,9 @@ class Worker:
         self._stopping = threading.Event()
         self._force = threading.Event()
         self._drained = threading.Condition()
+        self.catcher = Catcher()
+        self._logged_s = 0.0
+        self._waiting = False
         self.done = 0
         self.fenced = 0
 
@@ -175,6 +181,14 @@ class Worker:
                 self._force.set()
             stop.set()
 
+        self.catcher = Catcher(self._wake)
+        catch(self.catcher)
+        try:
+            return self._serve(stop, on_signal)
+        finally:
+            release()
+
+    def _serve(self, stop: threading.Event, on_signal: Callable[[int, FrameType | None], None]) -> int:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
         self.start()
@@ -253,6 +267,8 @@ class Worker:
         self._leave()
 
     def _step(self, selector: selectors.BaseSelector) -> None:
+        if self.catcher and time.monotonic() - self._logged_s > LOG_S:
+            self._log()
         for finished in self._executor.overrun():
             log.warning("%s took longer than its timeout; its thread goes on, fenced", finished.job.entry[0].decode())
             self._threads_lane.replace()
@@ -270,6 +286,8 @@ class Worker:
 
     def _turn(self) -> None:
         batch = self._take()
+        if batch and self.catcher:
+            self._log()  # before the commit: whoever has the result can read what was printed
         held = len(self._holding) - len(batch.rows)
         asks = self._accepting and not (self._alone and held)
         lanes = self._demand() if asks else []
@@ -286,6 +304,10 @@ class Worker:
         if turn.cancels:
             self._cancel(turn.cancels)
         self._next(turn, bool(claims), asks)
+
+    def _log(self) -> None:
+        self._logged_s = time.monotonic()
+        self._store.log(self.catcher.take())
 
     def _take(self) -> Batch:
         """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
@@ -363,6 +385,8 @@ class Worker:
         timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic())) if ready else IDLE_S
         if self._threads_lane.waiting:
             timeout = min(timeout, PATIENCE_S)
+        if self.catcher:
+            timeout = min(timeout, LOG_S)
         timeout = max(0.0, min(timeout, self._executor.next_overrun - time.monotonic()))
         self._waiting = True
         if self._outbox.finished or self._stopping.is_set() or self._lease_lost:

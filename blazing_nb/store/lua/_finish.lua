@@ -40,9 +40,9 @@ local function finish_incarnation(name, node, incarnation, items, now, retention
     acks[#acks + 1] = id
     done[#done + 1], done[#done + 2] = text, #record <= INLINE and record or ''
     if MOURNED[string.byte(record)] then mourn(name, id, now, retention) end
-    if item[3] ~= 1 or (marked and redis.call('SREM', P .. 'marks', name .. ':' .. id) == 1) then
-      redis.call('PEXPIRE', P .. 'live:' .. name .. ':' .. id, retention)
-    end
+    local mine = marked and redis.call('SREM', P .. 'marks', name .. ':' .. id) == 1
+    if mine then redis.call('PEXPIRE', P .. 'log:' .. name .. ':' .. id, retention) end
+    if mine or item[3] ~= 1 then redis.call('PEXPIRE', P .. 'live:' .. name .. ':' .. id, retention) end
   end
   local seg = P .. 'seg:' .. name
   if string.sub(node, 1, 1) == '@' then expire_keys(name, acks, retention) end

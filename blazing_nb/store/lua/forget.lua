@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- DOES    drops the outcomes of finished operations, and the record of their batch.
--- KEYS    1 meta (hash); derives out:<chunk>, whose:<chunk>, live:<operation> (hash), failed:<step>, chunks, expiring (zset), batch:<name> (list)
+-- KEYS    1 meta (hash); derives out:<chunk>, whose:<chunk>, live:<operation> (hash), log:<operation> (stream), failed:<step>, chunks, expiring (zset), batch:<name> (list)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {operations: {{segment, incarnation (text), counter}, ...}, batch ("": none)}
 -- REPLY   outcomes dropped
@@ -19,7 +19,7 @@ for _, op in ipairs(q.operations) do
   local text = name .. ':' .. incarnation .. '-' .. string.format('%.0f', counter)
   if redis.call('HDEL', P .. 'out:' .. title, string.format('%d', counter % 128)) == 1 then
     dropped = dropped + 1
-    redis.call('DEL', P .. 'live:' .. text)
+    redis.call('DEL', P .. 'live:' .. text, P .. 'log:' .. text)
     redis.call('ZREM', P .. 'failed:' .. step, text)
   end
   if redis.call('EXISTS', P .. 'out:' .. title) == 0 then
