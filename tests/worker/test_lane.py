@@ -234,11 +234,15 @@ def test_the_pulse_of_a_killed_or_stopped_worker_stops_too(app: Blazing, worker_
 def test_a_closed_worker_leaves_no_process(app: Blazing, url: str) -> None:
     import psutil
 
+    def children() -> set[psutil.Process]:
+        return set(psutil.Process().children(recursive=True))
+
+    others = children()  # the session's servers, whatever tests ran before this one
     worker = Worker(app.app_id, url=url).start()
     assert app.step(pid_of, lane="process").enqueue(1).result(60)
-    before = [child for child in psutil.Process().children(recursive=True) if "server" not in child.name()]
-    assert len(before) >= 2
+    own = children() - others
+    assert len(own) >= 2
     worker.close()
-    _, alive = psutil.wait_procs(before, 10)
-    ours = [" ".join(process.cmdline()) for process in alive]
-    assert [line for line in ours if "resource_tracker" not in line] == []
+    _, alive = psutil.wait_procs(own, 10)
+    left = [" ".join(process.cmdline()) for process in alive]
+    assert [line for line in left if "resource_tracker" not in line] == []
