@@ -78,13 +78,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(ip: InteractiveShell) -> None:
     """`%load_ext blazing_nb`."""
-    from blazing_nb.notebook.magics import load_ipython_extension as load
+    from blazing_nb.magic.extension import load_ipython_extension as load
 
     load(ip)
 
 
 def unload_ipython_extension(ip: InteractiveShell) -> None:
     """`%unload_ext blazing_nb`."""
-    from blazing_nb.notebook.magics import unload_ipython_extension as unload
+    from blazing_nb.magic.extension import unload_ipython_extension as unload
 
     unload(ip)

@@ -25,19 +25,18 @@ LAYERS = {
     "store": 2,
     "client": 3,
     "worker": 3,
-    "command": 3,
     "notebook": 4,
-    "cli": 4,
     "demo": 4,
     "top": 4,
+    "verb": 5,
+    "command": 6,
+    "cli": 7,
+    "magic": 7,
 }
 # These three only point at the rest: the list of public names (lazy), and `python -m`.
 FACADES = {"blazing_nb", "blazing_nb.__main__"}
 # (module, function, imported unit): what crosses the layers, each by one late import inside one function.
-LATE_IMPORTS: set[tuple[str, str, str]] = {
-    ("blazing_nb.cli", "_demo", "demo"),
-    ("blazing_nb.cli", "_top", "top"),
-}
+LATE_IMPORTS: set[tuple[str, str, str]] = set()
 
 PUBLIC = [
     "Batch",

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     name = args.resume or args.name or f"demo-{time.strftime('%H%M%S')}"
     ours = embedded.find() is None
     previous = signal.signal(signal.SIGTERM, _interrupt)
-    app = Blazing(args.app)
+    app = Blazing(args.app, url=args.url)
     try:
         with app:
             figures, findings, sampler = _work(app, args, name)

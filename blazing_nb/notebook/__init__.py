@@ -1,4 +1,4 @@
-"""What a person sees in Jupyter: magics and live views. Imports the client, never the other way."""
+"""What a person sees in Jupyter: live views. Imports the client, never the other way."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ class View(Protocol):
     app: Source
 
     def update(self, snapshot: Snapshot) -> None: ...
+    def close(self) -> None: ...
 
 
 class Pump:
@@ -61,6 +62,13 @@ class Pump:
             if view in self._views:
                 self._views.remove(view)
         self._changed.set()
+
+    def close(self, app: Source | None = None) -> None:
+        """Close every view, or those of one app."""
+        with self._lock:
+            views = [view for view in self._views if app is None or view.app is app]
+        for view in views:
+            view.close()
 
     def _run(self) -> None:
         while True:

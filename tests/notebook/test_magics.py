@@ -12,9 +12,10 @@ from IPython.core.completer import ProvisionalCompleterWarning
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from blazing_nb import Blazing, Snapshot
+from blazing_nb import Blazing, Snapshot, cli
+from blazing_nb.command import verbs
+from blazing_nb.magic.completion import words
 from blazing_nb.notebook import SegmentDepths
-from blazing_nb.notebook.completion import words
 
 
 @pytest.fixture
@@ -119,3 +120,28 @@ def completed(shell: InteractiveShell, line: str) -> set[str]:
         warnings.simplefilter("ignore", ProvisionalCompleterWarning)
         found = list(shell.Completer.completions(line, len(line)))
     return {line[: match.start] + match.text + line[match.end :] for match in found}
+
+
+@pytest.mark.parametrize(
+    ("prog", "verb"), [(prog, verb.name) for prog in ("%blazing", "blazing-nb") for verb in verbs(prog)]
+)
+def test_every_verb_has_its_help_wherever_it_can_be_said(
+    prog: str, verb: str, shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if prog == "%blazing":
+        assert magic(shell, f"{verb} --help") is None
+    else:
+        with pytest.raises(SystemExit, match="0"):
+            cli.main([verb, "--help"])
+    assert f"usage: {prog} {verb}" in capsys.readouterr().out
+
+
+def test_the_command_line_prints_what_the_magic_returns(
+    shell: InteractiveShell, url: str, app_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["status", "--app", app_id, "--url", url]) == 0
+    printed = capsys.readouterr().out
+    shell.user_ns["app"] = Blazing(app_id, url=url)
+    assert printed.strip() == repr(magic(shell, "status"))
+    assert cli.main(["no-such-verb"]) == 2
+    shell.user_ns["app"].close()

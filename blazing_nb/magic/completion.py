@@ -24,7 +24,7 @@ def words(line: str) -> list[str]:
 
 
 def _verbs() -> dict[str, argparse.ArgumentParser]:
-    parser = build_parser(magic=True)
+    parser = build_parser("%blazing")
     action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return dict(action.choices)
 

@@ -1,0 +1,1 @@
+"""`%blazing` and `%%blazing`: the verbs in a notebook, and their completion."""

@@ -1,0 +1,82 @@
+"""The extension: says a verb of the tree to the notebook's app, and gives its value to the cell."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+
+from blazing_nb.client.app import Blazing
+from blazing_nb.command import DEFAULT_APP, build_parser
+from blazing_nb.errors import BlazingError
+from blazing_nb.magic import completion
+from blazing_nb.notebook.pump import pump
+
+NAME = "app"
+"""The variable that `up` sets."""
+
+
+@magics_class
+class BlazingMagics(Magics):
+    """The magic of one kernel."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self._shell = shell
+
+    @line_cell_magic
+    def blazing(self, line: str, cell: str | None = None) -> Any:
+        """`%blazing VERB [options]`; `%blazing --help` and `%%blazing --help` list the verbs."""
+        parser = build_parser("%blazing" if cell is None else "%%blazing")
+        try:
+            args = parser.parse_args(shlex.split(line))
+            if args.verb is None:
+                parser.print_help()
+                return None
+            args.cell, args.shell = cell, self._shell
+            return self._run(args)
+        except SystemExit:
+            return None  # --help has printed
+        except (BlazingError, ValueError) as error:
+            raise UsageError(str(error)) from None
+
+    def _run(self, args: argparse.Namespace) -> Any:
+        value = args.verb.run(self._app(args.app, args.url), args)
+        if isinstance(value, Blazing):
+            self._shell.user_ns[NAME] = value
+        return value
+
+    def _app(self, app_id: str | None, url: str | None) -> Blazing:
+        """The notebook's app: the variable `app` where it fits, else a new one."""
+        found = self._shell.user_ns.get(NAME)
+        if isinstance(found, Blazing) and not found.closed and (app_id or found.app_id) == found.app_id:
+            if url is not None and found.url != url:
+                raise UsageError(f"app {found.app_id!r} is connected to another store; %blazing down first.")
+            return found
+        return Blazing(app_id or DEFAULT_APP, url=url)
+
+
+_loaded: dict[int, BlazingMagics] = {}
+
+
+def load_ipython_extension(ip: InteractiveShell) -> None:
+    """`%load_ext blazing_nb`; a second time changes nothing."""
+    if id(ip) in _loaded:
+        return
+    magics = _loaded[id(ip)] = BlazingMagics(ip)
+    ip.register_magics(magics)
+    completion.add(ip)
+
+
+def unload_ipython_extension(ip: InteractiveShell) -> None:
+    """Remove the magic and its completion; freeze what is shown, leave apps and workers alone."""
+    if _loaded.pop(id(ip), None) is None:
+        return
+    pump.close()
+    completion.remove(ip)
+    for kind in ("line", "cell"):
+        ip.magics_manager.magics[kind].pop("blazing", None)

@@ -1,0 +1,75 @@
+"""`worker`, `demo`, `top`: what takes a process or a terminal for itself."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from blazing_nb.verb import Place, Verb
+
+if TYPE_CHECKING:
+    from blazing_nb.client.app import Blazing
+
+
+def worker(app: Blazing, args: argparse.Namespace) -> int:
+    from blazing_nb.worker.worker import Worker
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    return Worker(
+        app.app_id,
+        args.worker_id,
+        url=args.url,
+        threads=args.threads,
+        processes=args.processes,
+        lease=args.lease,
+        grace=args.grace,
+    ).run()
+
+
+def demo(app: Blazing, args: argparse.Namespace) -> int:
+    from blazing_nb.demo.run import run
+
+    args.app = app.app_id
+    return run(args)
+
+
+def top(app: Blazing, args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from blazing_nb.top import Top
+
+    with contextlib.suppress(KeyboardInterrupt):
+        Top(app).run(Console(), args.seconds)
+    return 0
+
+
+def _worker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--worker-id", metavar="WORKER", help="a name to be seen by; default: unique")
+    parser.add_argument("--lease", type=float, default=10.0, metavar="S", help="seconds (default: 10)")
+    parser.add_argument("--threads", type=int, default=8, metavar="N", help="plain functions at once (default: 8)")
+    parser.add_argument("--processes", type=int, metavar="N", help="of steps with lane=process (default: the cores)")
+    parser.add_argument("--grace", type=float, default=30.0, metavar="S", help="seconds to finish (default: 30)")
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--files", type=int, metavar="N", help="at most N files (default: all)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default: 2)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--name", help="the batches' name (default: unique)")
+    parser.add_argument("--resume", metavar="NAME", help="finish an interrupted demo of that name")
+    parser.add_argument("--out", default="demo.html", metavar="PATH", help="the page (default: demo.html)")
+    parser.add_argument("--keep", action="store_true", help="leave the embedded server running")
+
+
+def _top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, metavar="S", help="end after so many seconds")
+
+
+WORKER = Verb("worker", "run one worker in this process until SIGTERM", worker, _worker, Place.TERMINAL)
+DEMO = Verb(
+    "demo", "parse the standard library's sources on workers, and draw what happened", demo, _demo, Place.TERMINAL
+)
+TOP = Verb("top", "the app live in the terminal, until Ctrl-C", top, _top, Place.TERMINAL)
