@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BlazingError as error:
         print(f"blazing-nb: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _run(verb: Verb, args: argparse.Namespace) -> int:

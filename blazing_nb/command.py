@@ -7,17 +7,26 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from blazing_nb.errors import UsageError
-from blazing_nb.verb import Place, Verb, doctor, operations, process, segments, server, status, workers
+from blazing_nb.verb import Place, Verb, doctor, flow, operations, process, segments, server, status, workers
 
 DEFAULT_APP = "demo"
 VERBS: tuple[Verb, ...] = (
     server.UP,
     server.DOWN,
+    server.URL,
     status.STATUS,
     workers.WORKERS,
     segments.SEGMENTS,
     operations.OPS,
+    operations.OP,
+    operations.ATTACH,
+    operations.WATCH,
+    operations.LOGS,
     operations.RETRY,
+    operations.CANCEL,
+    flow.PAUSE,
+    flow.RESUME,
+    flow.DRAIN,
     doctor.DOCTOR,
     process.TOP,
     process.WORKER,

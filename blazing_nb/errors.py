@@ -6,7 +6,7 @@ BlazingError
 │   ├── ValueNotSerializable, PayloadTooLarge
 │   └── AppClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
-│   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull
+│   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull, AppDraining
 │   ├── ServerNotFound, ServerFailed: the embedded server
 │   └── LeaseLost: this worker is no longer registered
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe
@@ -119,6 +119,10 @@ class SegmentFull(StoreError):
 
 class StoreFull(StoreError):
     """The server has used most of the memory that it may: `used` and `limit` in bytes. Commits still pass."""
+
+
+class AppDraining(StoreError):
+    """The app is drained and accepts no new operations, until it is resumed. What is stored goes on."""
 
 
 class ServerNotFound(StoreError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.doctor import Diagnosis, diagnose
+from blazing_nb.client.drain import Drained, drain
 from blazing_nb.client.failed import Failed
 from blazing_nb.client.listener import Listener
 from blazing_nb.client.listing import Listing
@@ -90,7 +91,7 @@ class Blazing:
         self._unique = ""
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "connected" if self._pid == os.getpid() else "not connected"
+        state = "closed" if self._closed else "connected" if self.connected else "not connected"
         return f"<Blazing {self.app_id}: {state}, {len(self.steps)} steps>"
 
     def _repr_html_(self) -> str:
@@ -156,6 +157,11 @@ class Blazing:
     @property
     def closed(self) -> bool:
         return self._closed
+
+    @property
+    def connected(self) -> bool:
+        """Whether this process has reached the store. Asks nobody."""
+        return self._pid == os.getpid()
 
     @property
     def store(self) -> Store:
@@ -335,9 +341,25 @@ class Blazing:
         ids = [op.op if isinstance(op, Operation) else OperationId.parse(op) for op in operations]
         return [status_of(row) for row in self.store.status(ids)]
 
-    def failed(self, step: str | None = None, *, limit: int = 1000) -> Failed:
-        """The dead letters: operations that ended FAILED, LOST or EXPIRED and were not retried, newest first."""
-        return Failed(self, step, limit)
+    def failed(self, step: str | None = None, *, only: Batch | Operation | None = None, limit: int = 1000) -> Failed:
+        """The dead letters: operations that ended FAILED, LOST or EXPIRED and were not retried, newest first.
+
+        Args:
+            step: of that step only.
+            only: of that batch, or only that operation.
+            limit: of each step, and of all, the newest; 1 to 100,000.
+        """
+        return Failed(self, step, limit, only)
+
+    def drain(self, timeout: float = 60.0) -> Drained:
+        """Accept no new operations, from any node, and wait until the queue is empty or `timeout` seconds have
+        passed. Retries go on. The app stays closed to new ones until `resume()`; they raise `AppDraining`.
+        """
+        return drain(self, seconds(timeout, "timeout") / 1000)
+
+    def resume(self) -> bool:
+        """Accept operations again after `drain()`. True where that changed something. Repeatable."""
+        return self.store.drain(False)
 
     def doctor(self) -> Diagnosis:
         """Look at the server, its persistence, the key, the workers; each finding says what to do."""

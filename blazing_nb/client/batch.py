@@ -60,6 +60,10 @@ class Batch:
         """Operations as they finish."""
         return self.as_completed()
 
+    def ids(self) -> list[OperationId]:
+        """The identities of its operations, in the items' order."""
+        return [op for range_ in self._ranges for op in range_.ids()]
+
     def extend(self, writer: NodeWriter, call: Call) -> None:
         """Enqueue further items at the end."""
         slot = self._results.grow(len(call.prepared))
@@ -121,7 +125,7 @@ class Batch:
 
     def cancel(self) -> dict[str, int]:
         """Cancel all that is not final; how many were CANCELLED now, ASKED (they run) or FINAL already."""
-        answers = self._app.store.cancel([op for range_ in self._ranges for op in range_.ids()])
+        answers = self._app.store.cancel(self.ids())
         return {answer: answers.count(answer) for answer in sorted(set(answers))}
 
     def forget(self) -> int:
@@ -137,7 +141,7 @@ class Batch:
                 done=self.done_count,
                 total=len(self),
             )
-        return self._app.store.forget([op for range_ in self._ranges for op in range_.ids()], self.name or "")
+        return self._app.store.forget(self.ids(), self.name or "")
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Operation]:
         """Operations in the order in which they finish. Raises `OperationTimeout` after `timeout` seconds."""

@@ -25,13 +25,15 @@ LIMIT = 100_000
 class Failed:
     """What `app.failed()` found at that moment, the newest first in each step."""
 
-    def __init__(self, app: Blazing, step: str | None, limit: int) -> None:
+    def __init__(self, app: Blazing, step: str | None, limit: int, only: Batch | Operation | None = None) -> None:
         if not 1 <= limit <= LIMIT:
             raise UsageError(f"limit is 1 to {LIMIT} operations, not {limit}.")
         self._app = app
         store = app.store
-        steps = [step] if step is not None else sorted(store.steps())
-        ids = [op for name in steps for op in query.failed(store, name, limit)][:limit]
+        wanted = None if only is None else set(only.ids() if isinstance(only, Batch) else [only.op])
+        steps = [step] if step is not None else sorted(store.steps() if wanted is None else {op.step for op in wanted})
+        ids = [op for name in steps for op in query.failed(store, name, limit) if wanted is None or op in wanted]
+        ids = ids[:limit]
         # Their register is by the end of their retention: what was forgotten meanwhile is left out.
         rows = zip(ids, store.status(ids), strict=True)
         self._found = [(op, decode_outcome(row.record)) for op, row in rows if row.record]

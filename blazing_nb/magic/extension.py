@@ -13,7 +13,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class
 from blazing_nb.client.app import Blazing
 from blazing_nb.command import DEFAULT_APP, build_parser
 from blazing_nb.errors import BlazingError
-from blazing_nb.magic import completion
+from blazing_nb.magic.completion import Completer
 from blazing_nb.notebook.pump import pump
 
 NAME = "app"
@@ -27,6 +27,7 @@ class BlazingMagics(Magics):
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self._shell = shell
+        self.completer = Completer(shell)
 
     @line_cell_magic
     def blazing(self, line: str, cell: str | None = None) -> Any:
@@ -69,14 +70,14 @@ def load_ipython_extension(ip: InteractiveShell) -> None:
         return
     magics = _loaded[id(ip)] = BlazingMagics(ip)
     ip.register_magics(magics)
-    completion.add(ip)
 
 
 def unload_ipython_extension(ip: InteractiveShell) -> None:
     """Remove the magic and its completion; freeze what is shown, leave apps and workers alone."""
-    if _loaded.pop(id(ip), None) is None:
+    magics = _loaded.pop(id(ip), None)
+    if magics is None:
         return
     pump.close()
-    completion.remove(ip)
+    magics.completer.close()
     for kind in ("line", "cell"):
         ip.magics_manager.magics[kind].pop("blazing", None)

@@ -132,3 +132,14 @@ def blob(store: Store, digest: str) -> bytes | None:
     """Bytes by their hash."""
     found: bytes | None = store.connection().call("GET", store.keys.blob(digest))
     return found
+
+
+def paused(store: Store) -> list[str]:
+    """Steps that nobody claims now."""
+    return sorted(name.decode() for name in store.connection().call("SMEMBERS", f"{store.keys.prefix}paused"))
+
+
+def batches(store: Store, limit: int) -> list[str]:
+    """Names of batches, those that were enqueued last first."""
+    names = store.connection().call("ZREVRANGE", f"{store.keys.prefix}batches", 0, limit - 1)
+    return [name.decode() for name in names]

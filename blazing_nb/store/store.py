@@ -18,7 +18,7 @@ import msgspec
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.name import check_name
 from blazing_nb.core.snapshot import Snapshot
-from blazing_nb.errors import BatchExists, ScriptRefused, SegmentFull, StoreFull, StoreUnsuitable
+from blazing_nb.errors import AppDraining, BatchExists, ScriptRefused, SegmentFull, StoreFull, StoreUnsuitable
 from blazing_nb.store import script
 from blazing_nb.store.connection import Connection, Reply
 from blazing_nb.store.key import Keys
@@ -186,6 +186,7 @@ class Store:
             SegmentFull: over the cap; nothing was stored.
             StoreFull: the server's memory is nearly used up; nothing was stored.
             BatchExists: the named batch does not end at `offset`; nothing was stored.
+            AppDraining: nothing was stored.
         """
         self._admit(sum(map(len, chunk.payloads)))
         request = msgspec.structs.asdict(chunk)
@@ -255,6 +256,10 @@ class Store:
     def pause(self, step: str, paused: bool, *, now_ms: int | None = None) -> bool:
         """Pause or resume the claiming of a step; True where that changed something."""
         return bool(self._run("pause", {"step": step, "paused": int(paused)}, now_ms=now_ms))
+
+    def drain(self, draining: bool, *, now_ms: int | None = None) -> bool:
+        """Refuse new operations, or accept them again; True where that changed something."""
+        return bool(self._run("drain", {"draining": int(draining)}, now_ms=now_ms))
 
     def story(self, op: OperationId) -> dict[str, str]:
         """What befell an operation before it was final: deaths, releases, `error:<claim>` -> `<ms>;<text>`."""
@@ -397,6 +402,8 @@ def _range(item: list[Any]) -> Range:
 
 def _enqueue_refusal(error: ScriptRefused, chunk: Chunk) -> Exception:
     fields = error.fields
+    if fields.get("code") == "BZDRAIN":
+        return AppDraining("The app is drained: it accepts no new operations until %blazing resume or app.resume().")
     if fields.get("code") == "BZFULL":
         depth, cap = int(str(fields["depth"])), int(str(fields["cap"]))
         return SegmentFull(

@@ -47,3 +47,10 @@ class Verb(NamedTuple):
     place: Place = Place.ANYWHERE
     text: Callable[[Any], str] = str
     failed: Callable[[Any], bool] = lambda value: False
+
+
+class Text(str):
+    """A text that a cell shows as it is, without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)

@@ -1,11 +1,11 @@
-"""`up`, `down`: the server and the workers of this machine."""
+"""`up`, `down`, `url`: the server and the workers of this machine."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, NamedTuple
 
-from blazing_nb.verb import Verb
+from blazing_nb.verb import Text, Verb
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
@@ -42,6 +42,18 @@ def down(app: Blazing, args: argparse.Namespace) -> Stopped:
     return Stopped(workers, False if args.keep_server else embedded.stop())
 
 
+def url(app: Blazing, args: argparse.Namespace) -> Text:
+    from blazing_nb.store.address import shown
+
+    return Text(shown(app.url))
+
+
+def _is_up(app: Blazing) -> str:
+    from blazing_nb.store.address import shown
+
+    return f"{app.app_id} is up at {shown(app.url)}; {app.workers!r}"
+
+
 def _up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="scale the app's workers on this machine to N")
 
@@ -55,6 +67,7 @@ UP = Verb(
     "connect, starting the embedded server and workers where they do not run",
     up,
     _up,
-    text=lambda app: f"{app.app_id} is up at {app.url}; {app.workers!r}",
+    text=_is_up,
 )
 DOWN = Verb("down", "stop the app's workers here, and the embedded server", down, _down)
+URL = Verb("url", "where the store is, without its password", url)

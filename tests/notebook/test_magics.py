@@ -14,8 +14,11 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from blazing_nb import Blazing, Snapshot, cli
 from blazing_nb.command import verbs
-from blazing_nb.magic.completion import words
+from blazing_nb.errors import AppDraining
+from blazing_nb.magic import extension
+from blazing_nb.magic.completion import Completer
 from blazing_nb.notebook import SegmentDepths
+from blazing_nb.store.address import shown
 
 
 @pytest.fixture
@@ -103,8 +106,12 @@ def test_loading_twice_and_unloading_is_harmless(shell: InteractiveShell) -> Non
         ("%blazing segments ", {"--once", "--app"}),
     ],
 )
-def test_verbs_and_flags_are_completed(line: str, expected: set[str]) -> None:
-    assert expected <= set(words(line))
+def test_verbs_and_flags_are_completed(shell: InteractiveShell, line: str, expected: set[str]) -> None:
+    assert expected <= set(completer(shell).words(line))
+
+
+def completer(shell: InteractiveShell) -> Completer:
+    return extension._loaded[id(shell)].completer
 
 
 def test_the_completer_offers_a_flag_at_the_cursor(shell: InteractiveShell) -> None:
@@ -145,3 +152,93 @@ def test_the_command_line_prints_what_the_magic_returns(
     assert printed.strip() == repr(magic(shell, "status"))
     assert cli.main(["no-such-verb"]) == 2
     shell.user_ns["app"].close()
+
+
+def test_names_are_completed_from_memory(shell: InteractiveShell, url: str, app_id: str) -> None:
+    app = magic(shell, f"up --app {app_id} --url {url}")
+    operation = app.step(len, name="measure").enqueue("abc")
+    app.step(len, name="measure").map(["a"], name="lengths")
+    other = Blazing(app_id, url=url).connect()  # a kernel that made none of them
+    shell.user_ns["app"] = other
+    shell.run_cell("1")
+    learner = completer(shell).memory.thread
+    assert learner is not None
+    learner.join(20)
+    other.close()  # completing asks nobody
+    shell.Completer.use_jedi = False
+    assert completed(shell, "%blazing pause m") == {"%blazing pause measure"}
+    assert completer(shell).words("%blazing ops --step ") == ["measure"]
+    assert {"lengths", operation.id} <= set(completer(shell).words("%blazing attach "))
+    assert completer(shell).words("%blazing op ")[0] == operation.id
+    assert "SUCCEEDED" in completer(shell).words("%blazing ops --status ")
+    shell.user_ns["mine"] = app.step(len, name="measure").map(["b"], name="mine")
+    assert completer(shell).words("%blazing watch m")[0] == "mine"
+    app.close()
+
+
+def test_the_verbs_work_on_what_another_kernel_enqueued(
+    shell: InteractiveShell, url: str, app_id: str, worker_process: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Blazing(app_id, url=url) as maker:
+        good, bad = maker.step(shout).enqueue("a"), maker.step(fail).map(["x", "y"], name="bad")
+        magic(shell, f"up --app {app_id} --url {url}")
+        assert magic(shell, "pause") == ["fail", "shout"]
+        waiting = maker.step(shout).enqueue("late")
+        assert magic(shell, f"cancel {waiting.id}") == "CANCELLED"
+        assert magic(shell, "resume fail") == ["shout"]
+        worker_process()
+        assert bad.wait(20)
+        assert not good.done()
+        assert magic(shell, "resume") == []
+        assert good.result(20) == "A"
+    assert magic(shell, f"op {good.id}").result(5) == "A"
+    assert repr(magic(shell, f"logs {good.id}")) == "a!\n"
+    assert magic(shell, f"logs {good.id} --follow").id == good.id
+    assert magic(shell, f"watch {good.id}").done()
+    assert capsys.readouterr().out == "a!\n" * 2
+    assert len(magic(shell, "attach bad")) == len(magic(shell, "watch bad")) == 2
+    assert len(magic(shell, "ops --status FAILED --step fail")) == 2
+    with pytest.raises(UsageError, match="attach bad"):
+        magic(shell, "op bad")
+    with pytest.raises(UsageError, match="there are: fail, shout"):
+        magic(shell, "pause no-such-step")
+    assert len(magic(shell, "retry bad --dry-run")) == 2
+    assert len(magic(shell, "retry bad")) == 2
+    assert len(magic(shell, "retry bad")) == 0
+    shell.user_ns["app"].close()
+
+
+def test_a_drained_app_accepts_nothing_until_it_is_resumed(
+    shell: InteractiveShell, url: str, app_id: str, worker_process: Any
+) -> None:
+    app = magic(shell, f"up --app {app_id} --url {url}")
+    step = app.step(shout)
+    batch = step.map("abc")
+    drained = magic(shell, "drain --timeout 0.2")
+    assert (drained.left, drained.empty) == (3, False)
+    with pytest.raises(AppDraining, match="resume"):
+        step.enqueue("d")
+    assert cli.main(["drain", "--app", app_id, "--url", url, "--timeout", "0"]) == 1
+    worker_process()
+    assert magic(shell, "drain").empty
+    assert batch.results(20) == ["A", "B", "C"]
+    with Blazing(app_id, url=url) as other, pytest.raises(AppDraining):
+        other.step(shout).map("ab", name="named")
+    magic(shell, "resume")
+    assert step.enqueue("d").result(20) == "D"
+    app.close()
+
+
+def test_an_url_is_shown_without_its_password() -> None:
+    assert shown("redis://me:secret@host:6379/0") == "redis://me:***@host:6379/0"
+    assert shown("rediss://:secret@host/1?password=secret") == "rediss://:***@host/1?..."
+    assert shown("unix:///tmp/a.sock") == "unix:///tmp/a.sock"
+
+
+def shout(text: str) -> str:
+    print(f"{text}!")
+    return text.upper()
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from blazing_nb.core.dot import OperationId
-from blazing_nb.errors import BatchExists, ScriptRefused, SegmentFull
+from blazing_nb.errors import AppDraining, BatchExists, ScriptRefused, SegmentFull
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.store import Chunk, Group, Store
 
@@ -341,6 +341,18 @@ def test_a_paused_step_is_not_claimed(bench: Bench) -> None:
     assert bench.claim(bench.a) == []
     assert bench.store.pause("f", False)
     assert len(ids(bench.claim(bench.a))) == 2
+
+
+def test_a_drained_app_refuses_what_is_new_and_knows_what_was_stored(bench: Bench) -> None:
+    chunk = bench.chunk(2)
+    assert bench.store.enqueue(chunk, now_ms=bench.now) == "added"
+    assert (bench.store.drain(True), bench.store.drain(True)) == (True, False)
+    with pytest.raises(AppDraining):
+        bench.enqueue(1)
+    assert bench.store.enqueue(chunk, now_ms=bench.now) == "known"
+    assert len(ids(bench.claim(bench.a))) == 2
+    assert (bench.store.drain(False), bench.store.drain(False)) == (True, False)
+    bench.enqueue(1)
 
 
 def test_an_operation_past_its_deadline_is_not_given_out(bench: Bench) -> None:

@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- DOES    appends a node's next operations to one of its segments, and records them in a named batch.
 -- KEYS    1 meta (hash); derives seg:<segment> (stream), segs (zset), last (hash), active:<step>:<prio> (zset),
--- KEYS    uniq:<step>:<key> (string), parked:<step> (zset), out:<chunk> (hash), batch:<name> (list), bell:<step> (list), stats:<step> (hash), ts (stream)
+-- KEYS    uniq:<step>:<key> (string), parked:<step> (zset), out:<chunk> (hash), batch:<name> (list), batches (zset), bell:<step> (list), stats:<step> (hash), ts (stream)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {step, prio, node, incarnation (text), first (counter), cap (0: none), batch, offset,
 -- ARGV    delay_ms, at_ms, expires_ms, expires_at_ms (0: none), key ("": none; one operation, in a segment of the store's)}
 -- ARGV    3... payloads, one an operation
 -- REPLY   "added" | "known" (stored before: a repeated call) | "fenced" (a newer incarnation wrote; never stored);
 -- REPLY   with a key: the operation's id, given by the store
--- REJECT  BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>; BZARG payloads=0
+-- REJECT  BZDRAIN app=draining; BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>; BZARG payloads=0
 -- COST    O(operations)
 -- KEEPS   ids of a segment only grow; a call is stored whole or not at all, once
 -- @include _clock
@@ -46,6 +46,7 @@ end
 
 local before = q.key == '' and stored()
 if before then return before end
+if redis.call('HGET', KEYS[1], 'draining') then return redis.error_reply('BZDRAIN app=draining') end
 local depth = redis.call('XLEN', seg)
 if q.cap > 0 and depth + n > q.cap then return redis.error_reply('BZFULL depth=' .. depth .. ' cap=' .. q.cap) end
 if q.batch ~= '' then
@@ -68,7 +69,10 @@ if q.prio == 'd' then
 else
   activate(name)
 end
-if q.batch ~= '' then redis.call('RPUSH', batch, cmsgpack.pack({q.offset, n, name, q.incarnation, q.first})) end
+if q.batch ~= '' then
+  redis.call('RPUSH', batch, cmsgpack.pack({q.offset, n, name, q.incarnation, q.first}))
+  redis.call('ZADD', P .. 'batches', at, q.batch)
+end
 tally(q.step, {enqueued = n}, now)
 ring(q.step)
 if q.key == '' then return 'added' end

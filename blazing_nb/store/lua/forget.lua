@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- DOES    drops the outcomes of finished operations, and the record of their batch.
--- KEYS    1 meta (hash); derives out:<chunk>, whose:<chunk>, live:<operation> (hash), log:<operation> (stream), failed:<step>, chunks, expiring (zset), batch:<name> (list)
+-- KEYS    1 meta (hash); derives out:<chunk>, whose:<chunk>, live:<operation> (hash), log:<operation> (stream), failed:<step>, chunks, expiring (zset), batch:<name> (list), batches (zset)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {operations: {{segment, incarnation (text), counter}, ...}, batch ("": none)}
 -- REPLY   outcomes dropped
@@ -28,5 +28,8 @@ for _, op in ipairs(q.operations) do
     redis.call('ZREM', P .. 'expiring', title)
   end
 end
-if q.batch ~= '' then redis.call('DEL', P .. 'batch:' .. q.batch) end
+if q.batch ~= '' then
+  redis.call('DEL', P .. 'batch:' .. q.batch)
+  redis.call('ZREM', P .. 'batches', q.batch)
+end
 return dropped

@@ -1,0 +1,70 @@
+"""`pause`, `resume`, `drain`: what may start, and what may come in."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from blazing_nb.verb import Verb
+
+if TYPE_CHECKING:
+    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.drain import Drained
+
+
+def pause(app: Blazing, args: argparse.Namespace) -> list[str]:
+    """The steps that are paused then."""
+    from blazing_nb.store import query
+
+    for step in _known(app, args.steps) or sorted(app.store.steps()):
+        app.store.pause(step, True)
+    return query.paused(app.store)
+
+
+def resume(app: Blazing, args: argparse.Namespace) -> list[str]:
+    """The steps that are still paused."""
+    from blazing_nb.store import query
+
+    if not args.steps:
+        app.resume()
+    for step in args.steps or query.paused(app.store):
+        app.store.pause(step, False)
+    return query.paused(app.store)
+
+
+def drain(app: Blazing, args: argparse.Namespace) -> Drained:
+    return app.drain(args.timeout)
+
+
+def _known(app: Blazing, steps: list[str]) -> list[str]:
+    from blazing_nb.errors import UnknownStep
+
+    known = app.store.steps() if steps else {}
+    for step in steps:
+        if step not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise UnknownStep(f"App {app.app_id!r} has no step {step!r}; there are: {there}.", step=step)
+    return steps
+
+
+def _steps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("steps", nargs="*", metavar="STEP", help="which; default: all")
+
+
+def _drain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait (default: 60)")
+
+
+def _paused(steps: list[str]) -> str:
+    return f"paused: {', '.join(steps)}" if steps else "nothing is paused"
+
+
+PAUSE = Verb("pause", "let nobody claim these steps; what runs goes on", pause, _steps, text=_paused)
+RESUME = Verb("resume", "undo pause, and drain where no step is named", resume, _steps, text=_paused)
+DRAIN = Verb(
+    "drain",
+    "accept nothing new, wait until the queue is empty",
+    drain,
+    _drain,
+    failed=lambda drained: not drained.empty,
+)
