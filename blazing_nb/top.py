@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PERIOD_S = 0.5
 ROWS = 8
 FAILURES = 4
+ALARMS = 3
 
 
 class Top:
@@ -41,6 +42,7 @@ class Top:
         head = f"{now.app}  {now.waiting} waiting  {now.parked} parked  {now.claimed} claimed  {now.finished} finished"
         parts: list[RenderableType] = [
             Text(head, style="bold"),
+            *(Text(alarm, style="bold red", overflow="ellipsis", no_wrap=True) for alarm in now.alarms[:ALARMS]),
             _steps(now, before, seconds),
             _segments(now),
             _workers(now),

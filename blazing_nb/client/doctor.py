@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
+from blazing_nb import __version__
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import BlazingError
 from blazing_nb.store.home import home
@@ -157,11 +158,30 @@ def _workers(snapshot: Snapshot) -> Iterator[Finding]:
     late = [worker.worker_id for worker in workers if worker.lease_ms_left < 0]
     if late:
         yield Finding("leases", DOUBT, f"over: {', '.join(late)}", "Their operations run elsewhere in a moment.")
+    yield from _skew(snapshot)
+
+
+def _skew(snapshot: Snapshot) -> Iterator[Finding]:
+    """Who cannot run what, of whatever cause."""
+    workers = snapshot.workers
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    other = sorted({worker.python for worker in workers if not worker.python.startswith(here + ".")} - {""})
+    pythons = {worker.python for worker in workers if worker.python}
+    other = sorted(python for python in pythons if not python.startswith(here + "."))
     if other:
-        advice = "Code of cells runs only on the same minor version; they give it back."
-        yield Finding("python", BAD, f"{here} here, {', '.join(other)} on workers", advice)
+        alone = len(other) == len(pythons)
+        advice = f"Code of this kernel's cells runs on Python {here} only: start such workers."
+        yield Finding("python", BAD if alone else DOUBT, f"{here} here, {', '.join(other)} on workers", advice)
+    versions = sorted({worker.version for worker in workers if worker.version} | {__version__})
+    if len(versions) > 1:
+        advice = "Fine while you upgrade, workers first; then restart those that are behind."
+        yield Finding("versions", DOUBT, f"{__version__} here; all: {', '.join(versions)}", advice)
+    for need in snapshot.needs:
+        seen = f"{need.operations} operations of {need.step} were given back: they need Python {need.python}"
+        yield Finding("given back", BAD, seen, f"Start a worker of Python {need.python}; it takes them at once.")
+    for worker in workers:
+        for step, why in worker.refuses.items():
+            advice = f"Install or mend it where {worker.worker_id} runs, and restart it; others get the operations."
+            yield Finding("given back", BAD, f"{worker.worker_id} cannot load {step}: {why}", advice)
 
 
 def _failures(app: Blazing) -> Iterator[Finding]:

@@ -58,9 +58,9 @@ def _ended_claims(story: dict[str, str], names: dict[str, str]) -> list[Transiti
             at, incarnation, claimed, _, error = text.split(";", 4)
             worker, event = names.get(incarnation, incarnation), "retried"
         else:
-            at, consumer, claimed = text.split(";")
+            at, consumer, claimed, *reason = text.split(";", 3)
             worker, spent = consumer.rpartition(".")[0], spent + 1
-            event, error = ("rescued", "its worker died") if kind == "death" else ("released", "")
+            event, error = ("rescued", "its worker died") if kind == "death" else ("released", "".join(reason))
         rows.append(Transition("claimed", Status.CLAIMED, float(claimed), worker, claim, attempt, ""))
         rows.append(Transition(event, Status.RETRYING, float(at), worker, claim, attempt, error))
     return rows

@@ -53,6 +53,18 @@ class Worker(msgspec.Struct, frozen=True):
     slots: int
     done: int
     python: str = ""
+    version: str = ""
+    refuses: dict[str, str] = {}
+    """Steps whose code does not load there -> why. Others get their operations."""
+
+
+class Need(msgspec.Struct, frozen=True):
+    """Operations of a step that were given back until a worker of that Python (minor version) takes them."""
+
+    python: str
+    step: str
+    operations: int
+    since_ms: int
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -63,6 +75,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     segments: list[Segment]
     steps: list[Step]
     workers: list[Worker]
+    needs: list[Need] = []
 
     def __repr__(self) -> str:
         return (
@@ -81,6 +94,17 @@ class Snapshot(msgspec.Struct, frozen=True):
     @property
     def claimed(self) -> int:
         return sum(segment.claimed for segment in self.segments)
+
+    @property
+    def alarms(self) -> list[str]:
+        """What workers had to give back, and why; empty where all is well."""
+        found = [
+            f"{need.operations} operations of {need.step} wait for a worker of Python {need.python}"
+            for need in self.needs
+        ]
+        for worker in self.workers:
+            found += [f"{worker.worker_id} cannot load {step}: {why}" for step, why in worker.refuses.items()]
+        return found
 
     @property
     def finished(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from blazing_nb.core.snapshot import Segment, Snapshot, Step, Worker
+from blazing_nb.core.snapshot import Need, Segment, Snapshot, Step, Worker
 
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -87,13 +87,14 @@ def parse_status(reply: list[Any]) -> list[StatusRow]:
 
 
 def parse_snapshot(app: str, reply: bytes) -> Snapshot:
-    now_ms, segments, steps, workers = _unpack(reply)
+    now_ms, segments, steps, workers, needs = _unpack(reply)
     return Snapshot(
         app=app,
         at_ms=int(now_ms),
         segments=[_segment(row, int(now_ms)) for row in segments],
         steps=[_step(name, dict(zip(flat[::2], flat[1::2], strict=True))) for name, flat in steps],
         workers=[_worker(row, int(now_ms)) for row in workers],
+        needs=[Need(python, step, int(n), int(since)) for python, step, n, since in needs],
     )
 
 
@@ -141,4 +142,14 @@ def _worker(row: list[Any], now_ms: int) -> Worker:
         slots=int(info.get("slots", 0)),
         done=int(info.get("done", 0)),
         python=info.get("python", ""),
+        version=info.get("version", ""),
+        refuses=_refuses(info.get("refuses", "")),
     )
+
+
+def _refuses(text: str) -> dict[str, str]:
+    """As a worker reported it; one of a later version may say it in another way."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, str]) if text else {}
+    except msgspec.DecodeError:
+        return {"?": text[:200]}

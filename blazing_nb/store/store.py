@@ -318,15 +318,16 @@ class Store:
         lanes: Sequence[tuple[int, Sequence[str]]],
         *,
         held: int = 0,
+        python: str = "",
         now_ms: int | None = None,
     ) -> Turn:
         """Commit what is finished, under the fence, and claim what there is room for.
 
         `bodies`: one an id, in the order of the groups; each starts with the status letter. `held`: how many
-        operations the worker holds beside them.
+        operations the worker holds beside them. `python`: its minor version ("3.11"), for what others could not load.
         """
         request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes, "held": held}
-        return parse_turn(self._run("turn", request, *bodies, now_ms=now_ms))
+        return parse_turn(self._run("turn", {**request, "python": python}, *bodies, now_ms=now_ms))
 
     def heartbeat(
         self,
@@ -360,10 +361,13 @@ class Store:
         groups: Iterable[tuple[str, list[str], list[int]]],
         *,
         delay_ms: int = 0,
+        need: str = "",
+        reason: str = "",
         now_ms: int | None = None,
     ) -> int:
-        """Give back (segment, ids, claim numbers) that this worker holds; the number released."""
-        request = {"worker": worker, "groups": list(groups), "delay_ms": delay_ms}
+        """Give back (segment, ids, claim numbers) that this worker holds; the number released. `need`: only workers of
+        that Python get them; `reason`: for the history."""
+        request = {"worker": worker, "groups": list(groups), "delay_ms": delay_ms, "need": need, "reason": reason}
         return int(self._run("release", request, now_ms=now_ms))
 
     def recover(self, worker: str, held: Iterable[str], *, now_ms: int | None = None) -> list[Claim]:

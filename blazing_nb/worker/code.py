@@ -13,7 +13,8 @@ import msgspec
 from blazing_nb.core.code import CodeRecord, unseal_code
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import KeyRing
-from blazing_nb.errors import CodeRefused
+
+PYTHON = ".".join(map(str, sys.version_info[:2]))
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -25,7 +26,11 @@ class Code(msgspec.Struct, frozen=True):
 
 
 class CodeNotHere(Exception):
-    """This worker cannot load the code now; another may (a missing module, a record that has not arrived)."""
+    """This worker cannot load the code now; another may (a missing module, another Python). `python`: which one can."""
+
+    def __init__(self, reason: str, python: str = "") -> None:
+        super().__init__(reason)
+        self.python = python
 
 
 class CodeLoader:
@@ -65,21 +70,16 @@ def _import(ref: str) -> Callable[..., Any]:
         target: Any = importlib.import_module(module)
         for name in qualname.split("."):
             target = getattr(target, name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise CodeNotHere(f"{ref} cannot be imported here: {error}") from error
     function: Callable[..., Any] = getattr(target, "function", target)
     return function
 
 
 def _unpickle(record: CodeRecord) -> Callable[..., Any]:
-    here = sys.version_info[:2]
-    if tuple(record.python) != here:
-        made = ".".join(map(str, record.python))
-        raise CodeRefused(
-            f"Step {record.name!r} was defined in Python {made}; this worker is Python {here[0]}.{here[1]}. "
-            "Start workers with the same minor version.",
-            python=made,
-        )
+    made = ".".join(map(str, record.python))
+    if made != PYTHON:
+        raise CodeNotHere(f"step {record.name!r} was defined in Python {made}, this worker is {PYTHON}", made)
     try:
         function: Callable[..., Any] = pickle.loads(record.blob)  # noqa: S301 - the signature was verified
     except (ImportError, AttributeError) as error:

@@ -29,7 +29,7 @@ from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.policy import CallOptions, Policy, backoff_ms
 from blazing_nb.core.reference import Ref, resolver
 from blazing_nb.core.signature import KeyRing, context
-from blazing_nb.errors import AttemptTimeout, CodeRefused, ResultUnavailable, TrustError, ValueNotSerializable
+from blazing_nb.errors import AttemptTimeout, ResultUnavailable, TrustError, ValueNotSerializable
 from blazing_nb.worker.code import Code, CodeLoader, CodeNotHere
 from blazing_nb.worker.current import Running, running
 from blazing_nb.worker.job import Finished, Job
@@ -37,7 +37,6 @@ from blazing_nb.worker.job import Finished, Job
 log = logging.getLogger(__name__)
 RESULT_LIMIT = 1 << 20
 STORY_LIMIT = 500
-RELEASES_BEFORE_FAILURE = 5
 _NO_OPTIONS = CallOptions()
 _options = msgspec.msgpack.Decoder(CallOptions).decode
 
@@ -255,9 +254,7 @@ class Executor:
         job, claim = execution.job, execution.job.claim
         execution.ended = execution.ended or perf_counter_ns()
         if isinstance(error, CodeNotHere):
-            if claim.spent < RELEASES_BEFORE_FAILURE:
-                return Finished(job, b"", 0, str(error))
-            error = CodeRefused(f"No worker could load the step after {claim.spent} tries: {error}")
+            return Finished(job, b"", 0, str(error), python=error.python)
         if isinstance(error, TrustError):
             log.error("refused %s:%s: %s", claim.segment, job.entry[0].decode(), error)
         elif self._wants_retry(execution, error):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from blazing_nb.core.codec import code_of
 from blazing_nb.store.store import Group, Store
 from blazing_nb.worker.job import Finished, Job
 
 log = logging.getLogger(__name__)
 COMMIT_LIMIT = 256
-RELEASE_DELAY_MS = 1000
+RELEASE_BASE_MS, RELEASE_CAP_MS = 1000, 60_000
+REASON_LIMIT = 300
 
 
 class Batch:
@@ -40,13 +42,27 @@ class Batch:
         """How long each operation of that lane took."""
         return [row.run_us for row in (*self.rows, *self.dropped) if row.job.lane == lane]
 
-    def release(self, store: Store, consumer: str) -> None:
-        """Give back what this worker could not execute, with a delay."""
-        if not self._returned:
-            return
+    def tell(self, executed: Callable[[str, bytes], None]) -> None:
+        """Say of each operation that was executed its step and the hash of its code."""
+        for job in (row.job for row in self.rows if row.body):
+            executed(_step(job), code_of(job.entry[1][1]))
+
+    def release(self, store: Store, consumer: str, refuse: Callable[[str, bytes, str], bool]) -> None:
+        """Give back what this worker cannot load.
+
+        What another Python can load goes to workers of that, at once. What this worker will not claim again for a
+        while (`refuse` says so) is due at once; the rest waits longer each time.
+        """
+        ways: dict[tuple[str, str, int], list[Job]] = {}
         for row in self._returned:
-            log.warning("given back %s:%s: %s", row.job.claim.segment, row.job.entry[0].decode(), row.note)
-        store.release(consumer, _release_groups(row.job for row in self._returned), delay_ms=RELEASE_DELAY_MS)
+            job, delay_ms = row.job, 0
+            if not row.python and not refuse(_step(job), code_of(job.entry[1][1]), row.note):
+                delay_ms = min(RELEASE_CAP_MS, RELEASE_BASE_MS << min(job.claim.spent, 6))
+            ways.setdefault((row.note, row.python, delay_ms), []).append(job)
+        for (note, python, delay_ms), jobs in ways.items():
+            log.warning("%d operations given back: %s", len(jobs), note)
+            groups = _release_groups(jobs)
+            store.release(consumer, groups, delay_ms=delay_ms, need=python, reason=note[:REASON_LIMIT])
 
 
 class Holding:
@@ -88,6 +104,10 @@ class Holding:
     def groups(self) -> list[tuple[str, list[str], list[int]]]:
         """Everything held, as `release` wants it."""
         return _release_groups(self._jobs.values())
+
+
+def _step(job: Job) -> str:
+    return job.claim.segment.partition(":")[0]
 
 
 def _key(job: Job) -> str:

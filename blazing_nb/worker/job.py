@@ -31,3 +31,5 @@ class Finished(NamedTuple):
     run_us: int
     note: str = ""
     retention_ms: int = 86_400_000
+    python: str = ""
+    """Where it is given back: the only Python that can load it."""

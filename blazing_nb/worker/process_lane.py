@@ -77,8 +77,7 @@ class ProcessLane:
 
     def _outcome(self, job: Job, future: Future[Any]) -> Finished:
         try:
-            body, run_us, note, retention_ms = future.result()
-            return Finished(job, body, run_us, note, retention_ms)
+            return Finished(job, *future.result())
         except CancelledError:
             return self._executor.fail(job, asyncio.CancelledError("cancelled while it ran"))
         except FutureTimeout:
@@ -152,7 +151,7 @@ def _tell() -> None:
         _child["store"].log(_child["catcher"].take())
 
 
-def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int]:
+def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int, str]:
     """Execute in a child; what `Finished` needs beside the job."""
     executor: Executor = _child["executor"]
     executor.report = _reporter(job, consumer)
@@ -160,7 +159,7 @@ def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int]:
     with contextlib.suppress(StoreError):  # the outcome counts more than what was printed
         _tell()
     assert finished is not None  # noqa: S101 - nobody asks for overruns here
-    return finished.body, finished.run_us, finished.note, finished.retention_ms
+    return finished[1:]
 
 
 def _reporter(job: Job, consumer: str) -> Any:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import json
+import time
 from collections.abc import Container
 
 import msgspec
 
 from blazing_nb.store.store import Store
 
+REFUSED_CAP_S = 60.0
+ALARM_LIMIT, REASON_LIMIT = 8, 200
+
+
+class Refusal(msgspec.Struct):
+    """A step that this worker could not load: why, and for how long it does not claim it."""
+
+    digest: bytes
+    reason: str
+    pause_s: float
+    until_s: float
+
 
 class Roster:
-    """Steps by lane, in an order that turns, so that no step is always first."""
+    """Steps by lane, in an order that turns, so that no step is always first.
+
+    A step whose code cannot be loaded here is left to others, for a second first, then for longer; `alarm` says so.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -19,12 +36,17 @@ class Roster:
         self._lane_of: dict[str, str] = {}
         self._by_lane: dict[str, list[str]] = {}
         self._bells: dict[str, str] = {}
+        self._code_of: dict[str, bytes] = {}
+        self.refused: dict[str, Refusal] = {}
         self.version = -1
 
     def refresh(self, version: int) -> None:
         """Read the steps; `version` is what the store called this state."""
-        options = self._store.steps()
-        self._lane_of = {step: msgspec.msgpack.decode(data)["lane"] for step, data in options.items()}
+        options = {step: msgspec.msgpack.decode(data) for step, data in self._store.steps().items()}
+        self._lane_of = {step: option["lane"] for step, option in options.items()}
+        self._code_of = {step: option.get("code", b"") for step, option in options.items()}
+        for step in [step for step, found in self.refused.items() if self._code_of.get(step) != found.digest]:
+            del self.refused[step]
         self._bells = {self._store.keys.bell(step): step for step in self._lane_of}
         self._by_lane = {}
         for step, lane in sorted(self._lane_of.items()):
@@ -37,6 +59,8 @@ class Roster:
 
     def steps(self, lane: str) -> list[str]:
         steps = self._by_lane.get(lane, [])
+        if self.refused:
+            steps = [step for step in steps if self._is_claimed(step)]
         if len(steps) < 2:
             return steps
         at = next(self._turn) % len(steps)
@@ -44,7 +68,34 @@ class Roster:
 
     def bells(self, lanes: Container[str]) -> list[str]:
         """The keys to wait on for work: the bells of the steps of these lanes."""
-        return [key for key, step in self._bells.items() if self._lane_of[step] in lanes]
+        return [key for key, step in self._bells.items() if self._lane_of[step] in lanes and self._is_claimed(step)]
+
+    def _is_claimed(self, step: str) -> bool:
+        found = self.refused.get(step)
+        return found is None or found.until_s <= time.monotonic()
+
+    def refuse(self, step: str, digest: bytes, reason: str) -> bool:
+        """That code does not load here. Where it is the step's newest, the step is left to others for a while: True."""
+        if self._code_of.get(step) != digest:
+            return False
+        now, found = time.monotonic(), self.refused.get(step)
+        if found is None:
+            found = self.refused[step] = Refusal(digest, reason, 0.5, 0.0)
+        if found.until_s <= now:
+            found.reason, found.pause_s = reason, min(REFUSED_CAP_S, 2 * found.pause_s)
+            found.until_s = now + found.pause_s
+        return True
+
+    def accept(self, step: str, digest: bytes) -> None:
+        """That code was executed here."""
+        found = self.refused.get(step)
+        if found is not None and found.digest == digest:
+            del self.refused[step]
+
+    def alarm(self) -> str:
+        """What cannot be loaded here, as JSON for the worker's record; empty where all can."""
+        refused = list(self.refused.items())[:ALARM_LIMIT]
+        return json.dumps({step: found.reason[:REASON_LIMIT] for step, found in refused}) if refused else ""
 
     def step_of(self, bell: str) -> str | None:
         """The step that a bell is of; None for the worker's own."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from blazing_nb import __version__
 from blazing_nb.core.name import check_name
 from blazing_nb.errors import StoreError, UsageError
 from blazing_nb.store import embedded
@@ -25,7 +26,7 @@ from blazing_nb.store.process import unique_name
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
-from blazing_nb.worker.code import CodeLoader
+from blazing_nb.worker.code import PYTHON, CodeLoader
 from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.heartbeat import Heartbeat
 from blazing_nb.worker.holding import Batch, Holding
@@ -216,6 +217,7 @@ class Worker:
             "slots": self._threads,
             "processes": self._processes,
             "python": sys.version.split()[0],
+            "version": __version__,
         }
         self._incarnation = self._store.open_worker(self.worker_id, self._lease_ms, info)
         self.consumer = f"{self.worker_id}.{self._incarnation}"
@@ -231,7 +233,8 @@ class Worker:
         self._pulse.start()
 
     def _info(self) -> dict[str, str | int]:
-        return {"busy": len(self._holding), "done": self.done, "running": self._executor.running()}
+        running, refuses = self._executor.running(), self._roster.alarm()
+        return {"busy": len(self._holding), "done": self.done, "running": running, "refuses": refuses}
 
     def _on_lost(self) -> None:
         self._lease_lost = True
@@ -293,9 +296,11 @@ class Worker:
         lanes = self._demand() if asks else []
         connection = self._store.connection()
         retries = connection.retries
-        turn = self._store.turn(self.consumer, self._incarnation, batch.groups, batch.bodies, lanes, held=held)
+        turn = self._store.turn(
+            self.consumer, self._incarnation, batch.groups, batch.bodies, lanes, held=held, python=PYTHON
+        )
         claims = turn.claims
-        batch.release(self._store, self.consumer)
+        batch.release(self._store, self.consumer, self._roster.refuse)
         self._settle(batch, turn)
         if connection.retries != retries:
             known = [*self._holding.keys(), *(f"{c.segment}:{e[0].decode()}" for c in claims for e in c.entries)]
@@ -329,6 +334,8 @@ class Worker:
         for lost in turn.lost:
             log.warning("fenced: %s was taken over; this outcome is dropped", lost)
         self._holding.drop(batch.rows)
+        if self._roster.refused:
+            batch.tell(self._roster.accept)
         for index, lane in enumerate(self._lanes):
             lane.learn(batch.run_us(index))
         if turn.lease_lost:

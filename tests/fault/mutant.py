@@ -45,7 +45,7 @@ MUTANTS = {
     "consumer_dropped_with_pending": Mutant("_rescue", "local empty = #rows < limit", "local empty = true"),
     "rescue_leaves_the_worker": Mutant("_rescue", "redis.call('ZREM', P .. 'workers', worker)", ""),
     "rescue_does_not_park": Mutant("_rescue", "park(name, row[1], now + (deaths - 1) * (deaths - 1) * 1000)", ""),
-    "suspects_run_beside_others": Mutant("_park", "deaths >= ALONE and", "false and"),
+    "suspects_run_beside_others": Mutant("_park", "if tonumber(deaths or '0') >= ALONE then", "if false then"),
     "no_cap_in_flight": Mutant("_limit", "if limit.cap > 0 then", "if false then"),
     "flight_is_never_freed": Mutant("_commit", "hist.flight = -accepted", "hist.flight = 0"),
     "rate_is_not_spent": Mutant("_limit", "full + n * limit.interval", "full"),
@@ -81,6 +81,8 @@ MUTANTS = {
     "cap_ignored": Mutant("enqueue", "if q.cap > 0 and", "if false and"),
     "batch_offset_ignored": Mutant("enqueue", "if total ~= q.offset then", "if false then"),
     "release_counts_as_a_death": Mutant("release", "'releases', 1)", "'x', 1)"),
+    "anybody_gets_what_needs_another_python": Mutant("_due", "if other == python then", "if true then"),
+    "the_needed_python_is_forgotten": Mutant("release", "redis.call('HSET', live, 'need', q.need)", "local _ = 1"),
     "release_of_anothers": Mutant("release", "id, id, 1, q.worker)[1]", "id, id, 1)[1]"),
     "recover_claims_again": Mutant(
         "recover", "redis.call('XRANGE', seg, row[1], row[1])}", "redis.call('XCLAIM', seg, 'w', q.worker, 0, row[1])}"

@@ -1,33 +1,5 @@
 -- Shared: every taking, for one worker. Due parked operations, then the step's active segments, least
 -- recently served first, with a fair share each; high before normal before low, every eighth turn the other way.
-local function give(name, claims, spent, entries, hist, out)
-  if #entries == 0 then return end
-  out[#out + 1] = {name, claims, spent, entries}
-  hist.claimed = (hist.claimed or 0) + #entries
-  hist.flight = hist.claimed
-end
-
-local function take_member(key, member, worker, now, hist, out)
-  local name, id = string.match(member, '^(.*)|(.*)$')
-  local seg = P .. 'seg:' .. name
-  local entries = redis.pcall('XCLAIM', seg, 'w', worker, 0, id)
-  redis.call('ZREM', key, member)
-  if entries.err or not entries[1] then return 0 end
-  local row = redis.call('XPENDING', seg, 'w', id, id, 1)[1]
-  local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases')
-  local kept = expire(string.match(name, '^[^:]*'), name, entries, row[4], worker, now, hist)
-  give(name, row[4], tonumber(live[1] or 0) + tonumber(live[2] or 0), kept, hist, out)
-  return 1
-end
-
-local function take_parked(step, worker, now, limit, hist, out)
-  local key, taken = P .. 'parked:' .. step, 0
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, limit)) do
-    taken = taken + take_member(key, member, worker, now, hist, out)
-  end
-  return taken
-end
-
 local function take_segment(step, active, name, worker, want, turn, now, hist, out)
   local reply = redis.pcall('XREADGROUP', 'GROUP', 'w', worker, 'COUNT', want, 'STREAMS', P .. 'seg:' .. name, '>')
   if not reply or reply.err then

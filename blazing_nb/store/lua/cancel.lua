@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- DOES    ends operations that wait or are parked as CANCELLED, and asks the workers of claimed ones to stop.
--- KEYS    1 meta (hash); derives seg:<segment> (stream), parked:<step>, solo (zset), live:<operation> (hash), marks (set), cancels:<worker> (list),
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), parked:<step>, solo,
+-- KEYS    need:<python>:<step> (zset), needs, live:<operation> (hash), marks (set), cancels:<worker> (list),
 -- KEYS    bell:@<worker> (list), and what finish touches
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {{segment, incarnation (text), counter}, ...}
@@ -39,6 +40,10 @@ local function cancel(name, incarnation, counter)
   local step, claims = string.match(name, '^[^:]*'), row and row[4] or 0
   redis.call('ZREM', P .. 'parked:' .. step, name .. '|' .. id)
   redis.call('ZREM', P .. 'solo', name .. '|' .. id)
+  local need = redis.call('HGET', P .. 'live:' .. name .. ':' .. id, 'need')
+  if need and redis.call('ZREM', P .. 'need:' .. need .. ':' .. step, name .. '|' .. id) == 1 then
+    if redis.call('EXISTS', P .. 'need:' .. need .. ':' .. step) == 0 then redis.call('HDEL', P .. 'needs', need .. ':' .. step) end
+  end
   local record = told('C', '0', claims, tonumber(entry[2][4]), now, claims, 'OperationCancelled', 'cancelled before it ran')
   finish(name, {{id, record, 0}}, now, 86400000)
   hists[step] = (hists[step] or 0) + 1

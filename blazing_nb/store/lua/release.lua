@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- DOES    gives back what a worker claimed and will not run: due now, counted as a release, not as a death or a failure.
--- KEYS    1 meta (hash); derives seg:<segment> (stream), parked:<step> (zset), live:<operation> (hash), bell:<step> (list)
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), parked:<step>, need:<python>:<step> (zset), needs, live:<operation> (hash),
+-- KEYS    bell:<step> (list)
 -- ARGV    1 now_ms, empty for the server's TIME
--- ARGV    2 request: {worker, groups: {{segment, ids, claims}, ...}, delay_ms}
+-- ARGV    2 request: {worker, groups: {{segment, ids, claims}, ...}, delay_ms, need: the Python that can load them or "", reason}
 -- REPLY   operations released
 -- REJECT  BZARG delay_ms=<n>
 -- COST    O(operations)
@@ -22,7 +23,8 @@ for _, group in ipairs(q.groups) do
     if row and row[4] == claims[i] then
       local live = P .. 'live:' .. name .. ':' .. id
       redis.call('HINCRBY', live, 'releases', 1)
-      redis.call('HSET', live, 'release:' .. row[4], string.format('%.0f;%s;%.0f', now, q.worker, now - row[3]))
+      redis.call('HSET', live, 'release:' .. row[4], string.format('%.0f;%s;%.0f;%s', now, q.worker, now - row[3], q.reason))
+      if q.need ~= '' then redis.call('HSET', live, 'need', q.need) end
       park(name, id, now + q.delay_ms)
       n = n + 1
     end

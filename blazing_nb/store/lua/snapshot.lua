@@ -1,9 +1,10 @@
 #!lua flags=no-writes
 -- DOES    answers counts and depths of all segments, steps and workers at one moment: all that a view may see.
--- KEYS    1 meta (hash); derives segs (zset), seg:<segment> (stream), steps, stats:<step>, worker:<id> (hash), workers (zset), clock
+-- KEYS    1 meta (hash); derives segs (zset), seg:<segment> (stream), steps, stats:<step>, worker:<id> (hash), workers (zset), clock,
+-- KEYS    needs (hash), need:<python>:<step> (zset)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- REPLY   msgpack {now_ms, {{segment, entries, pending, parked, head's enqueue ms or 0}, ...}, {{step, {field, value, ...}}, ...},
--- REPLY   {{worker, lease end ms, {field, value, ...}}, ...}}
+-- REPLY   {{worker, lease end ms, {field, value, ...}}, ...}, {{python, step, operations, since ms}, ...}}
 -- REJECT  BZARG never: there is nothing to refuse
 -- COST    O(segments + steps + workers), never O(operations)
 -- KEEPS   reads only
@@ -32,4 +33,10 @@ local ends = redis.call('ZRANGE', P .. 'workers', 0, -1, 'WITHSCORES')
 for i = 1, #ends, 2 do
   workers[#workers + 1] = {ends[i], tonumber(ends[i + 1]), redis.call('HGETALL', P .. 'worker:' .. ends[i])}
 end
-return cmsgpack.pack({now, segments, steps, workers})
+local needs, flat = {}, redis.call('HGETALL', P .. 'needs')
+for i = 1, #flat, 2 do
+  local python, step = string.match(flat[i], '^([^:]*):(.*)$')
+  local n = redis.call('ZCARD', P .. 'need:' .. flat[i])
+  if n > 0 then needs[#needs + 1] = {python, step, n, tonumber(flat[i + 1])} end
+end
+return cmsgpack.pack({now, segments, steps, workers, needs})

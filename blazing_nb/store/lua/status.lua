@@ -1,6 +1,7 @@
 #!lua flags=no-writes
 -- DOES    answers the status of operations, final ones with their record.
--- KEYS    1 meta (hash); derives seg:<segment> (stream), out:<chunk> (hash), parked:<step>, solo (zset), live:<operation>, worker:<id> (hash)
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), out:<chunk> (hash), parked:<step>, solo, need:<python>:<step> (zset),
+-- KEYS    live:<operation>, worker:<id> (hash)
 -- ARGV    1 request: {{segment, incarnation (text), counter}, ...}
 -- REPLY   {{status, record or "", claims, deaths, releases, due ms or "", worker, claimed or parked since ms or ""}, ...};
 -- REPLY   status is "FINAL" or one of the live ones, "ABSENT" where nothing is known
@@ -15,7 +16,10 @@ local function phase(name, id, row, deaths)
   if not row then return 'PENDING', '', '' end
   if row[2] == '@parked' then
     local member = name .. '|' .. id
-    local due = redis.call('ZSCORE', P .. 'parked:' .. string.match(name, '^[^:]*'), member) or redis.call('ZSCORE', P .. 'solo', member) or ''
+    local step, need = string.match(name, '^[^:]*'), redis.call('HGET', P .. 'live:' .. name .. ':' .. id, 'need')
+    local due = redis.call('ZSCORE', P .. 'parked:' .. step, member) or redis.call('ZSCORE', P .. 'solo', member)
+    if need and not due then due = redis.call('ZSCORE', P .. 'need:' .. need .. ':' .. step, member) end
+    due = due or ''
     return row[4] > 0 and 'RETRYING' or 'SCHEDULED', due, ''
   end
   local running = redis.call('HGET', P .. 'worker:' .. row[2], 'running') or ''

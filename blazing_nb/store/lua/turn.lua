@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- DOES    commits what a worker finished, under the fence, and claims what it has room for: the hot path.
--- KEYS    1 meta (hash); derives seg:<segment> (stream), active:<step>:<prio> (zset), parked:<step>, solo (zset), limits, rate (hash),
+-- KEYS    1 meta (hash); derives seg:<segment> (stream), active:<step>:<prio> (zset), parked:<step>, solo,
+-- KEYS    need:<python>:<step> (zset), limits, rate, needs (hash),
 -- KEYS    drain (string), workers, lost (zset), failed:<step>, expiring (zset), marks (set), live:<operation> (hash),
 -- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list)
 -- ARGV    1 now_ms, empty for the server's TIME
--- ARGV    2 request: {worker, incarnation (text), groups, lanes, held: operations that it keeps}
+-- ARGV    2 request: {worker, incarnation (text), groups, lanes, held: operations that it keeps, python: its minor version}
 -- ARGV    groups: {{segment, held, retention_ms, ids (ascending), claims, run_us, enqueued_ms}, ...}
 -- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
 -- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome
@@ -23,6 +24,7 @@
 -- @include _park
 -- @include _limit
 -- @include _expire
+-- @include _due
 -- @include _take
 -- @include _alone
 -- @include _claim
@@ -40,6 +42,7 @@ end
 rescue(now)
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
 if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}, {}, 0} end
+read_needs(q.python)
 local claims, due, alone_ = claim(q.worker, q.lanes, q.held, now)
 local cancels = redis.call('LRANGE', P .. 'cancels:' .. q.worker, 0, -1)
 if #cancels > 0 then redis.call('DEL', P .. 'cancels:' .. q.worker) end
