@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import statistics
 import sys
 import time
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from blazing_nb import __version__
@@ -96,7 +98,11 @@ def _files(app_id: str) -> Iterator[Finding]:
         yield Finding("state", BAD, f"{folder} has mode {mode:04o}: others can enter it", f"chmod 700 {folder}")
     else:
         yield Finding("state", GOOD, f"{folder}, private")
-    path = key_path(app_id)
+    named = os.environ.get("BLAZING_KEY_FILE")
+    path = Path(named) if named else key_path(app_id)
+    if named and not path.exists():
+        yield Finding("key", BAD, f"BLAZING_KEY_FILE names {path}, which is missing", "Copy the app's key file there.")
+        return
     if not path.exists():
         yield Finding(
             "key", DOUBT, "none yet", "It is made at the first enqueue; copy it to machines that run workers."

@@ -13,7 +13,7 @@ from blazing_nb.client.results import Results
 from blazing_nb.core.dot import OperationId
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
-from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown
+from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown, UsageError
 from blazing_nb.store import query
 from blazing_nb.store.reply import StatusRow
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 FOLLOW_S = 0.2
+STREAMS = (None, "stdout", "stderr", "log")
 
 
 class Operation:
@@ -136,33 +137,40 @@ class Operation:
         done, total, note = text.split(";", 2)
         return float(done), float(total) if total else None, note
 
-    def logs(self, *, follow: bool = False, timeout: float | None = None) -> str | Iterator[str]:
-        """What it printed in its worker process, at most 64 KiB an attempt, kept as long as its outcome.
+    def logs(
+        self, *, stream: str | None = None, follow: bool = False, timeout: float | None = None
+    ) -> str | Iterator[str]:
+        """What it printed and logged in its worker process, at most 64 KiB an attempt, kept as long as its outcome.
 
         Args:
+            stream: only "stdout", "stderr" (warnings too) or "log" (what it said through `logging`).
             follow: an iterator of what comes, until it is finished.
             timeout: seconds to follow; then `OperationTimeout`. None: as long as it takes.
         """
-        return self._follow(timeout) if follow else "".join(text for text in self._output() if text is not None)
+        if stream not in STREAMS:
+            raise UsageError(f"stream is one of {', '.join(filter(None, STREAMS))}, or None for all, not {stream!r}.")
+        if follow:
+            return self._follow(stream, timeout)
+        return "".join(text for text in self._output(stream) if text is not None)
 
-    def _output(self, *, endless: bool = False) -> Iterator[str | None]:
+    def _output(self, stream: str | None, *, endless: bool = False) -> Iterator[str | None]:
         """Texts in order, each once (a repeated call of the worker stores one twice); None where there is none now."""
         position, seen = "", set[tuple[int, int]]()
         while True:
             position, rows = query.output(self._app.store, self.op, position)
-            for claim, number, text in rows:
-                if (claim, number) not in seen:
-                    seen.add((claim, number))
-                    yield text
+            for row in rows:
+                if row[:2] not in seen and stream in (None, row.stream):
+                    yield row.text
+                seen.add(row[:2])
             if not rows:
                 yield None
                 if not endless:
                     return
 
-    def _follow(self, timeout: float | None) -> Iterator[str]:
+    def _follow(self, stream: str | None, timeout: float | None) -> Iterator[str]:
         end = None if timeout is None else time.monotonic() + timeout
         over = False
-        for text in self._output(endless=True):
+        for text in self._output(stream, endless=True):
             if text is not None:
                 yield text
             elif over:

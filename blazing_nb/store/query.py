@@ -99,11 +99,23 @@ def entry_moment(store: Store, op: OperationId) -> int | None:
     return int(entries[0][1][3]) if entries else None
 
 
-def output(store: Store, op: OperationId, after: str) -> tuple[str, list[tuple[int, int, str]]]:
-    """What an operation printed after a position: the next position, and (claim number, number of the text, text)."""
+class Printed(NamedTuple):
+    """A part of an operation's output. (claim, number) is said twice where the worker's call was repeated."""
+
+    claim: int
+    number: int
+    stream: str
+    text: str
+
+
+def output(store: Store, op: OperationId, after: str) -> tuple[str, list[Printed]]:
+    """What an operation printed after a position, and the next position."""
     key = f"{store.keys.prefix}log:{op.text}"
     entries = store.connection().call("XRANGE", key, f"({after}" if after else "-", "+", "COUNT", ENTRIES_A_CALL)
-    rows = [(int(fields[1]), int(fields[3]), fields[5].decode(errors="replace")) for _, fields in entries]
+    rows = [
+        Printed(int(fields[1]), int(fields[3]), fields[5].decode(), fields[7].decode(errors="replace"))
+        for _, fields in entries
+    ]
     return (entries[-1][0].decode() if entries else after), rows
 
 

@@ -346,9 +346,9 @@ class Store:
         """How far operations came: (segment, id, claim number, text), beside the heartbeat."""
         self._run("report", {"worker": worker, "progress": list(progress)})
 
-    def log(self, rows: Sequence[tuple[str, int, int, str]]) -> None:
-        """Append to the output of operations: (operation, claim number, number of the text, text)."""
-        request = [[operation, claim, number] for operation, claim, number, _ in rows]
+    def log(self, rows: Sequence[tuple[str, int, int, str, str]]) -> None:
+        """Append to the output of operations: (operation, claim number, number of the text, stream, text)."""
+        request = [row[:-1] for row in rows]
         self._run("log", request, *(text.encode(errors="replace") for *_, text in rows))
 
     def rescue(self, *, now_ms: int | None = None) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
-import sys
+import os
 from typing import TYPE_CHECKING
 
 from blazing_nb.verb import Place, Verb
@@ -15,12 +14,17 @@ if TYPE_CHECKING:
 
 
 def worker(app: Blazing, args: argparse.Namespace) -> int:
+    from blazing_nb.store.process import unique_name
+    from blazing_nb.worker.journal import Journal
     from blazing_nb.worker.worker import Worker
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    if args.key_file:
+        os.environ["BLAZING_KEY_FILE"] = os.path.abspath(args.key_file)  # for the processes that it starts, too
+    name = args.worker_id or unique_name()
+    Journal(app.app_id, name, args.log_format, args.log_level).configure()
     return Worker(
         app.app_id,
-        args.worker_id,
+        name,
         url=args.url,
         threads=args.threads,
         processes=args.processes,
@@ -52,6 +56,10 @@ def _worker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=8, metavar="N", help="plain functions at once (default: 8)")
     parser.add_argument("--processes", type=int, metavar="N", help="of steps with lane=process (default: the cores)")
     parser.add_argument("--grace", type=float, default=30.0, metavar="S", help="seconds to finish (default: 30)")
+    parser.add_argument("--key-file", metavar="PATH", help="the app's keys, mode 0600; default: BLAZING_KEY_FILE")
+    formats, levels = ("text", "json"), ("debug", "info", "warning", "error")
+    parser.add_argument("--log-format", choices=formats, default="text", help="of the log on stderr (default: text)")
+    parser.add_argument("--log-level", choices=levels, default="info", help="debug also says why attempts failed")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ from blazing_nb.errors import AttemptTimeout, ResultUnavailable, TrustError, Val
 from blazing_nb.worker.code import Code, CodeLoader, CodeNotHere
 from blazing_nb.worker.current import Running, running
 from blazing_nb.worker.job import Finished, Job
+from blazing_nb.worker.journal import about
 
 log = logging.getLogger(__name__)
 RESULT_LIMIT = 1 << 20
@@ -128,9 +129,8 @@ class Executor:
 
     def begin(self, job: Job) -> str:
         """An operation runs in another process: its id."""
-        operation = f"{job.claim.segment}:{job.entry[0].decode()}"
-        attempt = job.claim.claims - job.claim.spent
-        self.active[operation] = Running(self._app, operation, attempt, "", None, job.claim.claims)
+        operation = job.operation
+        self.active[operation] = Running(self._app, operation, job.attempt, "", None, job.claim.claims)
         return operation
 
     def end(self, operation: str) -> None:
@@ -204,7 +204,7 @@ class Executor:
         job = execution.job
         envelope = job.entry[1][1]
         digest = self._load(execution)
-        operation = f"{job.claim.segment}:{job.entry[0].decode()}"
+        operation = job.operation
         claim = job.claim.claims
         token = f"{claim:08d}-{job.worker}"
         attempt = claim - job.claim.spent
@@ -251,22 +251,27 @@ class Executor:
         return self._finished(execution, b"S", payload)
 
     def _failed(self, execution: Execution, error: BaseException) -> Finished:
-        job, claim = execution.job, execution.job.claim
+        job = execution.job
         execution.ended = execution.ended or perf_counter_ns()
         if isinstance(error, CodeNotHere):
             return Finished(job, b"", 0, str(error), python=error.python)
         if isinstance(error, TrustError):
-            log.error("refused %s:%s: %s", claim.segment, job.entry[0].decode(), error)
-        elif self._wants_retry(execution, error):
-            return self._again(execution, error)
+            with about(job.operation, job.attempt):
+                log.error("refused %s: %s", job.operation, error)
+            return self._ended(execution, error)
+        with about(job.operation, job.attempt):
+            log.debug("attempt %d of %s failed", job.attempt, job.operation, exc_info=error)
+        return self._again(execution, error) if self._wants_retry(execution, error) else self._ended(execution, error)
+
+    def _ended(self, execution: Execution, error: BaseException) -> Finished:
         asked = isinstance(error, Cancel | asyncio.CancelledError)
-        payload = encode_failure(error, self._ring, self._result_context(job))
+        payload = encode_failure(error, self._ring, self._result_context(execution.job))
         return self._finished(execution, b"C" if asked else b"F", payload)
 
     def _wants_retry(self, execution: Execution, error: BaseException) -> bool:
         if isinstance(error, Cancel | asyncio.CancelledError | ResultUnavailable):
             return False
-        attempt = execution.job.claim.claims - execution.job.claim.spent
+        attempt = execution.job.attempt
         if isinstance(error, Retry):
             return attempt <= execution.retries
         return execution.policy.wants_retry(error, attempt, execution.retries)
@@ -284,7 +289,7 @@ class Executor:
         return Finished(execution.job, body, run_us, retention_ms=execution.retention_ms)
 
     def _result_context(self, job: Job) -> bytes:
-        return context(self._app, _step(job), RESULT, f"{job.claim.segment}:{job.entry[0].decode()}")
+        return context(self._app, _step(job), RESULT, job.operation)
 
     def _finished(self, execution: Execution, letter: bytes, payload: bytes) -> Finished:
         job, claim = execution.job, execution.job.claim

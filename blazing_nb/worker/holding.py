@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from blazing_nb.core.codec import code_of
 from blazing_nb.store.store import Group, Store
 from blazing_nb.worker.job import Finished, Job
+from blazing_nb.worker.journal import about
 
 log = logging.getLogger(__name__)
 COMMIT_LIMIT = 256
@@ -83,7 +84,7 @@ class Holding:
 
     def add(self, jobs: list[Job]) -> None:
         for job in jobs:
-            self._jobs[_key(job)] = job
+            self._jobs[job.operation] = job
 
     def take(self, finished: deque[Finished], term: int) -> Batch:
         """Up to one commit's worth of outcomes; those of an earlier term are set apart as `dropped`."""
@@ -93,13 +94,14 @@ class Holding:
             row = finished.popleft()
             (rows if row.job.term == term else dropped).append(row)
         for row in dropped:
-            log.warning("dropped the outcome of %s: the lease was lost", _key(row.job))
+            with about(row.job.operation, row.job.attempt):
+                log.warning("dropped the outcome of %s: the lease was lost", row.job.operation)
         return Batch(rows, dropped, len(self._jobs))
 
     def drop(self, rows: Iterable[Finished]) -> None:
         """These are settled: committed, refused or given back."""
         for row in rows:
-            self._jobs.pop(_key(row.job), None)
+            self._jobs.pop(row.job.operation, None)
 
     def groups(self) -> list[tuple[str, list[str], list[int]]]:
         """Everything held, as `release` wants it."""
@@ -108,10 +110,6 @@ class Holding:
 
 def _step(job: Job) -> str:
     return job.claim.segment.partition(":")[0]
-
-
-def _key(job: Job) -> str:
-    return f"{job.claim.segment}:{job.entry[0].decode()}"
 
 
 def _group(segment: str, rows: list[Finished], held: int) -> Group:

@@ -22,6 +22,16 @@ class Job(NamedTuple):
     claimed_ms: int
     claimed_ns: int
 
+    @property
+    def operation(self) -> str:
+        """Its id as text."""
+        return f"{self.claim.segment}:{self.entry[0].decode()}"
+
+    @property
+    def attempt(self) -> int:
+        """From 1; deaths and releases do not count."""
+        return self.claim.claims - self.claim.spent
+
 
 class Finished(NamedTuple):
     """An executed operation. `body` starts with the status letter; empty means: give it back."""

@@ -182,7 +182,7 @@ class AsyncLane:
 
     def _begin(self, batch: list[Job]) -> None:
         for job in batch:
-            name = f"{job.claim.segment}:{job.entry[0].decode()}"
+            name = job.operation
             self._tasks[name] = self._loop.create_task(self._one(name, job))
 
     def cancel(self, name: str) -> None:

@@ -23,6 +23,7 @@ from blazing_nb.store.store import Store
 from blazing_nb.worker.code import CodeLoader
 from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.job import Finished, Job
+from blazing_nb.worker.journal import Journal, configured
 from blazing_nb.worker.lane import Outbox
 from blazing_nb.worker.output import Catcher, catch
 from blazing_nb.worker.vault import Vault
@@ -43,7 +44,7 @@ class ProcessLane:
         self.held = 0
         self._executor = executor
         self._outbox = outbox
-        self._setup = (app, url)
+        self._setup = (app, url, configured())
         self._consumer = consumer
         self._pool: ProcessPool | None = None
         self._futures: dict[str, Future[Any]] = {}
@@ -125,8 +126,10 @@ def _death(error: ProcessExpired) -> str:
 _child: dict[str, Any] = {}
 
 
-def prepare(app: str, url: str) -> None:
-    """Set up a child: its own connection and keys. It ends with its parent; Ctrl-C is the parent's."""
+def prepare(app: str, url: str, journal: Journal | None = None) -> None:
+    """Set up a child: its own connection, keys and log. It ends with its parent; Ctrl-C is the parent's."""
+    if journal is not None:
+        journal.configure()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     store, ring = Store(app, url), load_ring(app)
@@ -141,14 +144,13 @@ def _tend(parent: int) -> None:
     """Pass on what is printed; end with the parent."""
     while os.getppid() == parent:
         time.sleep(TEND_S)
-        with contextlib.suppress(StoreError):  # said again with the next text, or by the worker itself
+        with contextlib.suppress(StoreError):  # told again in a moment
             _tell()
     os._exit(1)
 
 
 def _tell() -> None:
-    if _child["catcher"]:
-        _child["store"].log(_child["catcher"].take())
+    _child["catcher"].tell(_child["store"].log)
 
 
 def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int, str]:

@@ -31,6 +31,7 @@ from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.heartbeat import Heartbeat
 from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.job import Job
+from blazing_nb.worker.journal import about
 from blazing_nb.worker.lane import PATIENCE_S, AsyncLane, Outbox, ThreadLane
 from blazing_nb.worker.output import Catcher, catch, release
 from blazing_nb.worker.process_lane import ProcessLane
@@ -273,7 +274,8 @@ class Worker:
         if self.catcher and time.monotonic() - self._logged_s > LOG_S:
             self._log()
         for finished in self._executor.overrun():
-            log.warning("%s took longer than its timeout; its thread goes on, fenced", finished.job.entry[0].decode())
+            with about(finished.job.operation, finished.job.attempt):
+                log.warning("%s took longer than its timeout; its thread goes on, fenced", finished.job.operation)
             self._threads_lane.replace()
             self._outbox.finished.append(finished)
         if self._outbox.finished or self._batch or (self._accepting and self._wants_claim()):
@@ -312,7 +314,7 @@ class Worker:
 
     def _log(self) -> None:
         self._logged_s = time.monotonic()
-        self._store.log(self.catcher.take())
+        self.catcher.tell(self._store.log)
 
     def _take(self) -> Batch:
         """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
@@ -332,7 +334,8 @@ class Worker:
         self.done += turn.accepted
         self.fenced += len(turn.lost) + len(batch.dropped)
         for lost in turn.lost:
-            log.warning("fenced: %s was taken over; this outcome is dropped", lost)
+            with about(lost):
+                log.warning("fenced: %s was taken over; this outcome is dropped", lost)
         self._holding.drop(batch.rows)
         if self._roster.refused:
             batch.tell(self._roster.accept)

@@ -59,6 +59,13 @@ def test_a_key_that_others_can_read_is_found(app: Blazing, blazing_home: Path) -
     assert f"chmod 600 {path}" in str(found)
 
 
+def test_a_key_file_that_is_named_and_missing_is_found(
+    app: Blazing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BLAZING_KEY_FILE", str(tmp_path / "none.json"))
+    assert states(app.doctor())["key"] == "bad"
+
+
 def test_a_server_that_does_not_answer_is_found(short_dir: Path) -> None:
     from blazing_nb.store.connection import Connection
 

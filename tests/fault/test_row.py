@@ -213,26 +213,6 @@ def test_w18_a_second_signal_gives_back_at_once(
     assert app.snapshot().steps[0].released == 1
 
 
-@pytest.mark.slow
-def test_w19_a_step_that_no_worker_can_load_ends_with_its_reason(
-    app: Blazing, worker_process: Any, tmp_path: Path
-) -> None:
-    (tmp_path / "elsewhere_only.py").write_text("def there(x):\n    return x\n")
-    sys.path.insert(0, str(tmp_path))
-    try:
-        import elsewhere_only  # type: ignore[import-not-found]
-
-        step = app.step(elsewhere_only.there)
-        step.code()
-    finally:
-        sys.path.remove(str(tmp_path))
-    worker = worker_process()
-    with pytest.raises(errors.CodeRefused, match="after 5 tries"):
-        step.enqueue(1).result(30)
-    assert app.step(same).enqueue(2).result(10) == 2
-    assert worker.process.poll() is None
-
-
 def test_w23_a_full_disk_under_the_log_stops_nobody(app: Blazing, url: str) -> None:
     command = [sys.executable, "-m", "blazing_nb", "worker", "--app", app.app_id, "--url", url]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
