@@ -228,6 +228,31 @@ def test_an_outage_kills_no_worker(bench: Bench) -> None:
     assert bench.turn(bench.a, mine).accepted == 2
 
 
+def test_what_needs_another_python_goes_to_its_workers_only(bench: Bench) -> None:
+    bench.store.define("f", b"h" * 12, b"record", b"options", now_ms=bench.now)
+    bench.enqueue(4)
+    ids = [entry[0].decode() for claim in bench.claim(bench.a) for entry in claim.entries]
+    for _ in range(2):  # said twice, it counts once
+        bench.store.release(bench.a, [("f:n:n1", ids, [1] * 4)], need="3.99", reason="why", now_ms=bench.now)
+
+    def turn(python: str) -> list[tuple[str, int, int]]:
+        claims = bench.store.turn(
+            bench.b, bench.workers[bench.b], [], [], [(10, ["f"])], python=python, now_ms=bench.now
+        ).claims
+        return [(entry[0].decode(), claim.claims, claim.spent) for claim in claims for entry in claim.entries]
+
+    [need] = bench.store.snapshot(now_ms=bench.now).needs
+    assert (need.python, need.step, need.operations, need.since_ms) == ("3.99", "f", 4, bench.now)
+    assert (turn(""), turn("3.11")) == ([], [])
+    [parked] = bench.store.status([OperationId.parse(f"f:n:n1:{ids[0]}")])
+    assert (parked.status, parked.due_ms, parked.releases) == ("RETRYING", bench.now, 1)
+    for _ in range(2):
+        bench.store.cancel([OperationId.parse(f"f:n:n1:{ids[0]}")], now_ms=bench.now)
+    assert turn("3.99") == [(entry, 2, 1) for entry in ids[1:]]
+    assert bench.store.snapshot(now_ms=bench.now).needs == []
+    assert bench.store.connection().call("EXISTS", f"{bench.store.keys.prefix}needs") == 0
+
+
 def test_a_release_is_neither_a_death_nor_a_failure(bench: Bench) -> None:
     bench.enqueue(2)
     mine = ids(bench.claim(bench.a))

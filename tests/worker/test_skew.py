@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, Status, Worker
-from blazing_nb.store.store import Chunk, Store
 from tests.client.test_option import same
 from tests.worker.test_death import until
 
@@ -107,27 +106,3 @@ def test_code_of_another_python_goes_to_its_workers_and_to_no_others(
     assert app.snapshot().needs == []
     worker.close()
     matching.close()
-
-
-def test_what_needs_another_python_is_taken_by_its_workers_only(url: str, app_id: str) -> None:
-    store = Store(app_id, url)
-    store.define("s", b"h" * 12, b"record", b"options")
-    node, names = store.open_node("n"), {}
-    for python in ("3.11", "3.99"):
-        incarnation = store.open_worker("w", 60_000)
-        names[python] = (f"w.{incarnation}", incarnation)
-    store.enqueue(Chunk("s", "n", "n", node, 1, [b"a", b"b", b"c"]))
-
-    def turn(python: str) -> list[tuple[bytes, int, int]]:
-        claims = store.turn(*names[python], [], [], [(10, ["s"])], python=python).claims
-        return [(entry[0], claim.claims, claim.spent) for claim in claims for entry in claim.entries]
-
-    taken = turn("3.11")
-    group = ("s:n:n", [entry.decode() for entry, *_ in taken], [1, 1, 1])
-    for _ in range(2):  # said twice, it counts once
-        store.release(names["3.11"][0], [group], need="3.99", reason="why")
-    assert store.snapshot().needs[0].operations == 3
-    assert turn("3.11") == []
-    assert turn("3.99") == [(entry, 2, 1) for entry, *_ in taken]
-    assert store.snapshot().needs == []
-    store.close()
