@@ -208,7 +208,8 @@ class Queue:
 
     def _take_step(self, step: str, worker: str, incarnation: int, budget: int, now_ms: int, taken: list[Dot]) -> int:
         most = min(budget, self._allowance(step, now_ms))
-        if step in self.paused or most <= 0:
+        due = any(dot.step == step for dot in self._due(now_ms, solo=False))
+        if step in self.paused or most <= 0 or not (due or any(self.active.get((step, prio)) for prio in HIGH_FIRST)):
             return 0
         self.turns += 1
         turn = self.turns

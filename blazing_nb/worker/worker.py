@@ -280,7 +280,7 @@ class Worker:
             self._outbox.finished.append(finished)
         if self._outbox.finished or self._batch or (self._accepting and self._wants_claim()):
             self._turn()
-        if not self._outbox.finished and not (self._rung and self._has_room()):
+        if not self._outbox.finished and not self._wants_claim():
             self._wait(selector)
 
     def _has_room(self) -> bool:
@@ -366,13 +366,13 @@ class Worker:
             self._lanes[index].put(jobs)
 
     def _next(self, turn: Turn, claimed: bool, asked: bool) -> None:
-        """Decide when to claim again: at once where there was something, else when rung or due.
+        """Decide when to claim again: when rung or due, which is at once where the claim left something.
 
         What was claimed `alone` stays alone. Where nothing was, this worker drains for it, and leaves the bell to
         others meanwhile.
         """
         if asked:
-            self._rung = claimed
+            self._rung = False
             self._alone = turn.alone and claimed
             self._draining = turn.alone and not claimed
         self._rung |= self._news

@@ -4,21 +4,17 @@ local function sooner(due, other)
   return due
 end
 
--- Rings where a claim leaves work behind that another may take; answers when it is worth to look again.
+-- Rings where a claim leaves work behind that another may take; answers when it is worth to look again, which is now
+-- where there is work left: a worker that has room need not wait for the bell.
 local function leave(step, now)
   local bell, n, refilled = P .. 'bell:' .. step, allowance(step, now)
   if n < 1 or redis.call('SISMEMBER', P .. 'paused', step) == 1 then
     redis.call('DEL', bell)
     return refilled
   end
-  local more = false
-  for _, prio in ipairs({'h', 'n', 'l'}) do
-    more = more or redis.call('EXISTS', P .. 'active:' .. step .. ':' .. prio) == 1
-  end
-  local head = redis.call('ZRANGE', P .. 'parked:' .. step, 0, 0, 'WITHSCORES')
-  local due = head[2] and tonumber(head[2]) or false
-  if more or (due and due <= now) then ring(step) else redis.call('DEL', bell) end
-  return due
+  local waits, due = waiting(step, now)
+  if waits then ring(step) else redis.call('DEL', bell) end
+  return waits and now or due
 end
 
 -- What was claimed, the next moment of interest, and 1 where the worker shall hold nothing beside it.

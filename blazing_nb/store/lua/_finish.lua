@@ -22,7 +22,7 @@ local function notify(node, incarnation, done, now, retention)
   if string.sub(node, 1, 1) == '@' then
     redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', now - FOLLOW_MS))
   end
-  if redis.call('PTTL', stream) < retention then redis.call('PEXPIRE', stream, retention) end
+  last(stream, retention)
 end
 
 local function finish_incarnation(name, node, incarnation, items, now, retention)

@@ -13,10 +13,18 @@ local function take_segment(step, active, name, worker, want, turn, now, hist, o
   return #entries
 end
 
+-- Whether anything of a step may be taken now, and when the next parked operation is due.
+local function waiting(step, now)
+  local active = P .. 'active:' .. step .. ':'
+  local head = redis.call('ZRANGE', P .. 'parked:' .. step, 0, 0, 'WITHSCORES')[2]
+  local due = head and tonumber(head) or false
+  return redis.call('EXISTS', active .. 'h', active .. 'n', active .. 'l') > 0 or (due and due <= now), due
+end
+
 local function take_step(step, worker, now, budget, out)
   if redis.call('SISMEMBER', P .. 'paused', step) == 1 then return budget end
   local most, hist = math.min(budget, (allowance(step, now))), {}
-  if most <= 0 then return budget end
+  if most <= 0 or not waiting(step, now) then return budget end
   local turn = redis.call('HINCRBY', KEYS[1], 'turn', 1)
   -- What is due has half of it, or every other turn; and what the segments leave.
   local share = most == 1 and redis.call('HINCRBY', KEYS[1], 'ones:' .. step, 1) % 2 or math.ceil(most / 2)
