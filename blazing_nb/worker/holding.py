@@ -35,13 +35,13 @@ class Batch:
         for segment, members in by_segment.items():
             self.groups.append(_group(segment, members, held))
             self.bodies += [row.body for row in members]
+        self.run_us: dict[int, list[int]] = {}
+        """How long each operation took, by lane."""
+        for row in (*rows, *dropped):
+            self.run_us.setdefault(row.job.lane, []).append(row.run_us)
 
     def __bool__(self) -> bool:
         return bool(self.rows)
-
-    def run_us(self, lane: int) -> list[int]:
-        """How long each operation of that lane took."""
-        return [row.run_us for row in (*self.rows, *self.dropped) if row.job.lane == lane]
 
     def tell(self, executed: Callable[[str, bytes], None]) -> None:
         """Say of each operation that was executed its step and the hash of its code."""
@@ -83,8 +83,7 @@ class Holding:
         self._jobs.clear()
 
     def add(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self._jobs[job.operation] = job
+        self._jobs.update((job.operation, job) for job in jobs)
 
     def take(self, finished: deque[Finished], term: int) -> Batch:
         """Up to one commit's worth of outcomes; those of an earlier term are set apart as `dropped`."""
@@ -118,7 +117,7 @@ def _group(segment: str, rows: list[Finished], held: int) -> Group:
         segment=segment,
         held=held,
         retention_ms=max(row.retention_ms for row in rows),
-        ids=[row.job.entry[0].decode() for row in rows],
+        ids=[row.job.id for row in rows],
         claims=[row.job.claim.claims for row in rows],
         run_us=[row.run_us for row in rows],
         enqueued_ms=[int(row.job.entry[1][3]) for row in rows],
@@ -129,6 +128,6 @@ def _release_groups(jobs: Iterable[Job]) -> list[tuple[str, list[str], list[int]
     groups: dict[str, tuple[str, list[str], list[int]]] = {}
     for job in jobs:
         _, ids, claims = groups.setdefault(job.claim.segment, (job.claim.segment, [], []))
-        ids.append(job.entry[0].decode())
+        ids.append(job.id)
         claims.append(job.claim.claims)
     return list(groups.values())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from blazing_nb.store.reply import Claim
 
 
-class Job(NamedTuple):
-    """One claimed operation. `entry`: [id, [b"p", envelope, b"t", enqueued ms]].
+class Job(msgspec.Struct, frozen=True, gc=False):
+    """One claimed operation. `entry`: [id, [b"p", envelope, b"t", enqueued ms]]; `id` is its dot, `operation` all of it.
 
     `term` counts the worker's registrations (an outcome of an earlier one is dropped); `lane` is the lane's index;
     `worker` the incarnation that claimed it.
@@ -18,14 +20,11 @@ class Job(NamedTuple):
     lane: int
     worker: int
     claim: Claim
+    id: str
+    operation: str
     entry: list[Any]
     claimed_ms: int
     claimed_ns: int
-
-    @property
-    def operation(self) -> str:
-        """Its id as text."""
-        return f"{self.claim.segment}:{self.entry[0].decode()}"
 
     @property
     def attempt(self) -> int:
@@ -33,7 +32,7 @@ class Job(NamedTuple):
         return self.claim.claims - self.claim.spent
 
 
-class Finished(NamedTuple):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """An executed operation. `body` starts with the status letter; empty means: give it back."""
 
     job: Job

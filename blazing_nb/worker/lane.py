@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from blazing_nb.core.policy import next_batch
 from blazing_nb.worker.executor import Executor
@@ -63,15 +63,13 @@ class ThreadLane:
             return max(0, self.slots - self.held)
         return max(0, 2 * self.batch - self.held)
 
-    def put(self, jobs: Iterable[Job]) -> None:
-        before = self.held
-        for job in jobs:
-            self._ready.append(job)
-            self.held += 1
+    def put(self, jobs: Sequence[Job]) -> None:
+        self._ready.extend(jobs)
+        self.held += len(jobs)
         share = max(1, int(SHARE_MS * 1000 / self._mean_us)) if self._mean_us else 1
         with self._work:
             busy = self.slots - self._idle
-            self._work.notify(max(0, -(-(self.held - before) // share) - busy))
+            self._work.notify(max(0, -(-len(jobs) // share) - busy))
         self._put_at = time.monotonic()
 
     @property
@@ -161,10 +159,9 @@ class AsyncLane:
     def room(self) -> int:
         return max(0, self.slots - self.held)
 
-    def put(self, jobs: Iterable[Job]) -> None:
-        batch = list(jobs)
-        self.held += len(batch)
-        self._loop.call_soon_threadsafe(self._begin, batch)
+    def put(self, jobs: Sequence[Job]) -> None:
+        self.held += len(jobs)
+        self._loop.call_soon_threadsafe(self._begin, jobs)
 
     waiting = False
     """Nothing waits here: every operation has its task."""
@@ -180,10 +177,9 @@ class AsyncLane:
         if self._loop.is_running():
             self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _begin(self, batch: list[Job]) -> None:
+    def _begin(self, batch: Sequence[Job]) -> None:
         for job in batch:
-            name = job.operation
-            self._tasks[name] = self._loop.create_task(self._one(name, job))
+            self._tasks[job.operation] = self._loop.create_task(self._one(job.operation, job))
 
     def cancel(self, name: str) -> None:
         """Cancel the coroutine of an operation, if it runs here."""

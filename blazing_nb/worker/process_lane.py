@@ -174,6 +174,6 @@ def _reporter(job: Job, consumer: str) -> Any:
         now = time.monotonic()
         if now - told >= PROGRESS_S:
             told = now
-            store.report(consumer, [(job.claim.segment, job.entry[0].decode(), job.claim.claims, text)])
+            store.report(consumer, [(job.claim.segment, job.id, job.claim.claims, text)])
 
     return report

@@ -320,8 +320,8 @@ class Worker:
         """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
         if self._batch is None:
             self._batch = self._holding.take(self._outbox.finished, self._term)
-            for index, lane in enumerate(self._lanes):
-                lane.held -= len(self._batch.run_us(index))
+            for index, times in self._batch.run_us.items():
+                self._lanes[index].held -= len(times)
         return self._batch
 
     def _demand(self) -> list[tuple[int, list[str]]]:
@@ -339,8 +339,8 @@ class Worker:
         self._holding.drop(batch.rows)
         if self._roster.refused:
             batch.tell(self._roster.accept)
-        for index, lane in enumerate(self._lanes):
-            lane.learn(batch.run_us(index))
+        for index, times in batch.run_us.items():
+            self._lanes[index].learn(times)
         if turn.lease_lost:
             self._lease_lost = True
         self._news = turn.version != self._roster.version
@@ -361,9 +361,17 @@ class Worker:
         now_ns = time.perf_counter_ns()
         for claim in claims:
             index = LANES.index(self._roster.lane(claim.segment.partition(":")[0]))
-            jobs = [Job(self._term, index, self._incarnation, claim, entry, now_ms, now_ns) for entry in claim.entries]
+            jobs = self._jobs(index, claim, now_ms, now_ns)
             self._holding.add(jobs)
             self._lanes[index].put(jobs)
+
+    def _jobs(self, lane: int, claim: Claim, now_ms: int, now_ns: int) -> list[Job]:
+        term, incarnation, segment = self._term, self._incarnation, claim.segment
+        ids = [entry[0].decode() for entry in claim.entries]
+        return [
+            Job(term, lane, incarnation, claim, id_, f"{segment}:{id_}", entry, now_ms, now_ns)
+            for id_, entry in zip(ids, claim.entries, strict=True)
+        ]
 
     def _next(self, turn: Turn, claimed: bool, asked: bool) -> None:
         """Decide when to claim again: when rung or due, which is at once where the claim left something.
