@@ -15,6 +15,7 @@ from pathlib import Path
 from blazing_nb.errors import StoreError
 from blazing_nb.store.candidate import Binary, find_binary
 from blazing_nb.store.connection import Connection
+from blazing_nb.store.embedded import STREAM_NODE_ENTRIES
 
 
 @contextmanager
@@ -24,7 +25,14 @@ def server(*, aof: bool) -> Iterator[tuple[str, Binary]]:
     os.environ["BLAZING_HOME"] = str(folder / "home")
     binary, socket = find_binary(), folder / "s.sock"
     options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
-    options += ["--appendonly", "yes" if aof else "no", "--appendfsync", "everysec"]
+    options += [
+        "--stream-node-max-entries",
+        str(STREAM_NODE_ENTRIES),
+        "--appendonly",
+        "yes" if aof else "no",
+        "--appendfsync",
+        "everysec",
+    ]
     process = subprocess.Popen([str(binary), *options], stdout=subprocess.DEVNULL)
     try:
         url = f"unix://{socket}"

@@ -10,7 +10,7 @@ from blazing_nb.store.reply import Claim
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
-    """One claimed operation. `entry`: [id, [b"p", envelope, b"t", enqueued ms]]; `id` is its dot, `operation` all of it.
+    """One claimed operation. `entry`: [id, [b"p", envelope, b"t", enqueued ms]]; `id` is its dot as text.
 
     `term` counts the worker's registrations (an outcome of an earlier one is dropped); `lane` is the lane's index;
     `worker` the incarnation that claimed it.

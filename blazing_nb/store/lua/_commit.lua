@@ -29,9 +29,10 @@ end
 local function commit(worker, incarnation, group, at, now, lost)
   local name, held, retention, ids, claims, runs, enqueued = unpack(group)
   local have = owned(P .. 'seg:' .. name, worker, ids, held)
-  local items, hist, accepted = {}, {}, 0
+  local items, hist, accepted, tokens = {}, {}, 0, {}
   for i, id in ipairs(ids) do
-    local token = incarnation .. '-' .. claims[i] .. ';'
+    local token = tokens[claims[i]] or incarnation .. '-' .. claims[i] .. ';'
+    tokens[claims[i]] = token
     if have[id] == claims[i] then
       accepted = accepted + 1
       local body = ARGV[at + i - 1]

@@ -2,6 +2,8 @@
 -- items = {{id, record, claims}, ...}; deletes the entries, keeps outcomes, tells the node.
 local INLINE = 8192
 local FOLLOW_MS = 60000
+-- The names of a chunk's fields: a number given to redis.call is printed as a float each time.
+local SLOTS = {}
 local MOURNED = {[string.byte('F')] = true, [string.byte('L')] = true, [string.byte('X')] = true}
 
 -- Keyed operations are in segments that the store writes: their keys go with their outcomes.
@@ -25,20 +27,31 @@ local function notify(node, incarnation, done, now, retention)
   last(stream, retention)
 end
 
+-- Files records by chunk; `slots` of a chunk are its fields' names as numbers.
+local function file(chunks, counter, record)
+  local slot = counter % 128
+  local chunk = (counter - slot) / 128
+  local fields = chunks[chunk]
+  if not fields then
+    fields = {slots = {}}
+    chunks[chunk] = fields
+  end
+  local n = #fields.slots + 1
+  fields.slots[n] = slot
+  SLOTS[slot] = SLOTS[slot] or string.format('%d', slot)
+  fields[2 * n - 1], fields[2 * n] = SLOTS[slot], record
+end
+
 local function finish_incarnation(name, node, incarnation, items, now, retention)
   local chunks, done, acks = {}, {}, {}
   local marked = redis.call('EXISTS', P .. 'marks') == 1
-  for _, item in ipairs(items) do
+  local at = #incarnation + 2
+  for i, item in ipairs(items) do
     local id, record = item[1], item[2]
-    local text = string.match(id, '%-(%d+)$')
-    local slot = text % 128
-    local chunk = (text - slot) / 128
-    local fields = chunks[chunk] or {slots = {}}
-    fields[#fields + 1], fields[#fields + 2] = slot, record
-    fields.slots[#fields.slots + 1] = slot
-    chunks[chunk] = fields
-    acks[#acks + 1] = id
-    done[#done + 1], done[#done + 2] = text, #record <= INLINE and record or ''
+    local text = string.sub(id, at)
+    file(chunks, tonumber(text), record)
+    acks[i] = id
+    done[2 * i - 1], done[2 * i] = text, #record <= INLINE and record or ''
     if MOURNED[string.byte(record)] then mourn(name, id, now, retention) end
     local mine = marked and redis.call('SREM', P .. 'marks', name .. ':' .. id) == 1
     if mine then redis.call('PEXPIRE', P .. 'log:' .. name .. ':' .. id, retention) end
@@ -55,11 +68,15 @@ end
 local function finish(name, items, now, retention)
   local node = string.match(name, '^[^:]*:[^:]*:(.*)$')
   local groups = {}
+  local incarnation, group, begins = nil, nil, nil
   for _, item in ipairs(items) do
-    local incarnation = string.match(item[1], '^(%d+)%-')
-    local group = groups[incarnation] or {}
+    -- Ids of one incarnation follow each other.
+    if not begins or string.sub(item[1], 1, #begins) ~= begins then
+      incarnation = string.match(item[1], '^(%d+)%-')
+      begins, group = incarnation .. '-', groups[incarnation] or {}
+      groups[incarnation] = group
+    end
     group[#group + 1] = item
-    groups[incarnation] = group
   end
   for incarnation, group in pairs(groups) do
     finish_incarnation(name, node, incarnation, group, now, retention)
