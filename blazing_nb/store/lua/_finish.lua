@@ -2,8 +2,6 @@
 -- items = {{id, record, claims}, ...}; deletes the entries, keeps outcomes, tells the node.
 local INLINE = 8192
 local FOLLOW_MS = 60000
--- The names of a chunk's fields: a number given to redis.call is printed as a float each time.
-local SLOTS = {}
 local MOURNED = {[string.byte('F')] = true, [string.byte('L')] = true, [string.byte('X')] = true}
 
 -- Keyed operations are in segments that the store writes: their keys go with their outcomes.
@@ -25,21 +23,6 @@ local function notify(node, incarnation, done, now, retention)
     redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', now - FOLLOW_MS))
   end
   last(stream, retention)
-end
-
--- Files records by chunk; `slots` of a chunk are its fields' names as numbers.
-local function file(chunks, counter, record)
-  local slot = counter % 128
-  local chunk = (counter - slot) / 128
-  local fields = chunks[chunk]
-  if not fields then
-    fields = {slots = {}}
-    chunks[chunk] = fields
-  end
-  local n = #fields.slots + 1
-  fields.slots[n] = slot
-  SLOTS[slot] = SLOTS[slot] or string.format('%d', slot)
-  fields[2 * n - 1], fields[2 * n] = SLOTS[slot], record
 end
 
 local function finish_incarnation(name, node, incarnation, items, now, retention)
