@@ -42,7 +42,10 @@ local function take_parked(step, worker, now, limit, hist, out)
   local taken, need = 0, NEEDS[step]
   if need and limit > 0 then
     taken = take_due(P .. 'need:' .. need, worker, now, limit, hist, out)
-    if redis.call('EXISTS', P .. 'need:' .. need) == 0 then redis.call('HDEL', P .. 'needs', need) end
+    if redis.call('EXISTS', P .. 'need:' .. need) == 0 then
+      redis.call('HDEL', P .. 'needs', need)
+      NEEDS[step] = nil
+    end
   end
   return taken + take_due(P .. 'parked:' .. step, worker, now, limit - taken, hist, out)
 end

@@ -18,7 +18,8 @@ local function waiting(step, now)
   local active = P .. 'active:' .. step .. ':'
   local head = redis.call('ZRANGE', P .. 'parked:' .. step, 0, 0, 'WITHSCORES')[2]
   local due = head and tonumber(head) or false
-  return redis.call('EXISTS', active .. 'h', active .. 'n', active .. 'l') > 0 or (due and due <= now), due
+  local ready = NEEDS[step] ~= nil or (due and due <= now)
+  return ready or redis.call('EXISTS', active .. 'h', active .. 'n', active .. 'l') > 0, due
 end
 
 local function take_step(step, worker, now, budget, out)
