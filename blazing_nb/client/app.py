@@ -23,7 +23,7 @@ from blazing_nb.client.results import Results
 from blazing_nb.client.step import Step
 from blazing_nb.client.value import get, put
 from blazing_nb.client.workers import Workers
-from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.dot import OperationId
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.reference import Ref
@@ -310,8 +310,7 @@ class Blazing:
         if self.store.status([op])[0].status == "ABSENT":
             raise OperationUnknown(f"{op.text} is not in the store: never stored, or its retention has passed.")
         results = Results(1)
-        range_ = Range(op.step, op.prio, op.node, op.incarnation, op.counter, op.counter)
-        self.listener.attach([range_], results)
+        self.listener.attach([op.range], results)
         return Operation(self, op, results, 0)
 
     def operations(

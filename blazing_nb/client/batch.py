@@ -33,9 +33,12 @@ class Batch:
         self._size = 0
         for range_ in ranges:
             self._append(range_)
-        self._results = Results(self._size)
+        self._results = self._empty(self._size)
         if self._ranges:
             app.listener.attach(self._ranges, self._results)
+
+    def _empty(self, size: int) -> Results:
+        return Results(size)
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
@@ -53,8 +56,10 @@ class Batch:
 
     def __getitem__(self, index: int) -> Operation:
         """The operation of item `index`."""
-        at = range(self._size)[index]
-        return Operation(self._app, self._id(at), self._results, at)
+        return self._operation(range(self._size)[index])
+
+    def _operation(self, slot: int) -> Operation:
+        return Operation(self._app, self._id(slot), self._results, slot)
 
     def __iter__(self) -> Iterator[Operation]:
         """Operations as they finish."""
@@ -147,7 +152,7 @@ class Batch:
         """Operations in the order in which they finish. Raises `OperationTimeout` after `timeout` seconds."""
         try:
             for slot in self._results.as_they_come(timeout):
-                yield Operation(self._app, self._id(slot), self._results, slot)
+                yield self._operation(slot)
         except TimeoutError:
             raise OperationTimeout(
                 f"{self.done_count} of {len(self)} operations were finished within {timeout:g} s.",
@@ -193,11 +198,15 @@ class Batch:
     def _value(self, index: int, record: bytes | None, return_exceptions: bool) -> Any:
         assert record is not None  # noqa: S101 - all have arrived
         try:
-            return value_of(self._app, self._id(index), record)
+            return value_of(self._app, self._at(index), record)
         except Exception as error:
             if not return_exceptions:
                 raise
-            return error if record[:1] != b"S" else exception_of(self._app, self._id(index), decode_outcome(record))
+            return error if record[:1] != b"S" else exception_of(self._app, self._at(index), decode_outcome(record))
+
+    def _at(self, index: int) -> OperationId:
+        """Whose record is in that slot."""
+        return self._id(index)
 
     def _append(self, range_: Range) -> None:
         self._ranges.append(range_)

@@ -88,12 +88,20 @@ class Listener:
         self._fill(wanted)
 
     def _fill(self, wanted: list[tuple[OperationId, Results, int]]) -> None:
+        """Ask; where a flow turns out to have gone on, ask there too."""
         touched = set()
-        for (_, results, slot), row in zip(wanted, self._store.status([w[0] for w in wanted]), strict=True):
-            if row.record:
-                with self._lock:
-                    results.put(slot, row.record)
-                touched.add(results)
+        while wanted:
+            asked = [results.place(slot) or op for op, results, slot in wanted]
+            again = []
+            for row, at, one in zip(self._store.status(asked), asked, wanted, strict=True):
+                _, results, slot = one
+                if row.record:
+                    with self._lock:
+                        results.put(slot, row.record)
+                    touched.add(results)
+                    if results.records[slot] is None and results.place(slot) not in (None, at):
+                        again.append(one)
+            wanted = again
         for results in touched:
             results.announce()
 

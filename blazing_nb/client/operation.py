@@ -54,6 +54,11 @@ class Operation:
         return isinstance(other, Operation) and self.op == other.op and self._app.app_id == other._app.app_id
 
     @property
+    def _at(self) -> OperationId:
+        """Which operation it is now: a flow's goes on from stage to stage."""
+        return self.op
+
+    @property
     def id(self) -> str:
         """Its identity as text; `app.attach` takes it."""
         return self.op.text
@@ -72,12 +77,13 @@ class Operation:
             OperationTimeout: the wait ended.
             Exception: what the step raised, with the worker's traceback as its cause.
         """
-        return value_of(self._app, self.op, self._wait(timeout))
+        record = self._wait(timeout)
+        return value_of(self._app, self._at, record)
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """Wait for the outcome; what `result` would raise, or None."""
         outcome = decode_outcome(self._wait(timeout))
-        return None if outcome.status is Status.SUCCEEDED else exception_of(self._app, self.op, outcome)
+        return None if outcome.status is Status.SUCCEEDED else exception_of(self._app, self._at, outcome)
 
     def __await__(self) -> Generator[Any, None, Any]:
         future = self._results.future(self.done)
@@ -110,9 +116,9 @@ class Operation:
             CANCELLED: ended now. RUNNING: its worker was asked; a coroutine is cancelled at its next await, a plain
             function sees `current().cancelled`. Another final status: too late.
         """
-        answer = self._app.store.cancel([self.op])[0]
+        answer = self._app.store.cancel([self._at])[0]
         if answer == "ABSENT":
-            raise OperationUnknown(f"{self.op.text} is not in the store: never stored, or its retention has passed.")
+            raise OperationUnknown(f"{self._at.text} is not in the store: never stored, or its retention has passed.")
         return {"CANCELLED": Status.CANCELLED, "ASKED": Status.RUNNING}.get(answer) or self.status
 
     def retry(self) -> Operation:
@@ -121,9 +127,9 @@ class Operation:
         Raises:
             NotRetryable: it succeeded, goes on, or was forgotten.
         """
-        [found] = self._app.store.retry([self.op])
+        [found] = self._app.store.retry([self._at])
         if found is None:
-            raise NotRetryable(f"{self.op.text} cannot be retried: it did not fail, or it was forgotten.")
+            raise NotRetryable(f"{self._at.text} cannot be retried: it did not fail, or it was forgotten.")
         operation = self._app.attach(found.text)
         assert isinstance(operation, Operation)  # noqa: S101 - an id was given
         return operation
@@ -131,7 +137,7 @@ class Operation:
     @property
     def progress(self) -> tuple[float, float | None, str] | None:
         """What it reported last by `current().progress`: (done, total, text); None where it did not."""
-        text = self._app.store.story(self.op).get("progress")
+        text = self._app.store.story(self._at).get("progress")
         if text is None:
             return None
         done, total, note = text.split(";", 2)
@@ -157,7 +163,7 @@ class Operation:
         """Texts in order, each once (a repeated call of the worker stores one twice); None where there is none now."""
         position, seen = "", set[tuple[int, int]]()
         while True:
-            position, rows = query.output(self._app.store, self.op, position)
+            position, rows = query.output(self._app.store, self._at, position)
             for row in rows:
                 if row[:2] not in seen and stream in (None, row.stream):
                     yield row.text
@@ -178,11 +184,11 @@ class Operation:
             else:
                 over = self._results.wait_for(self.done, FOLLOW_S)
                 if not over and end is not None and time.monotonic() > end:
-                    raise OperationTimeout(f"{self.op.text} was not finished within {timeout:g} s. It goes on.")
+                    raise OperationTimeout(f"{self._at.text} was not finished within {timeout:g} s. It goes on.")
 
     def failures(self) -> list[tuple[int, float, str]]:
         """Attempts that failed and were repeated: (claim number, moment in seconds since 1970, error)."""
-        rows = transitions(self._app.store, self.op)
+        rows = transitions(self._app.store, self._at)
         return [(row.claim, row.at_ms / 1000, row.error) for row in rows if row.event == "retried"]
 
     def history(self) -> pd.DataFrame:
@@ -191,16 +197,16 @@ class Operation:
         Columns: event (enqueued, claimed, started, retried, rescued, released, and how it ended), status after it, at
         (UTC), worker, claim (its number), attempt (executions begun), error.
         """
-        return history_frame(transitions(self._app.store, self.op))
+        return history_frame(transitions(self._app.store, self._at))
 
     def _outcome(self) -> Outcome | None:
         record = self._results.records[self._slot]
         return None if record is None else decode_outcome(record)
 
     def _ask(self) -> StatusRow:
-        row = self._app.store.status([self.op])[0]
+        row = self._app.store.status([self._at])[0]
         if row.status == "ABSENT":
-            raise OperationUnknown(f"{self.op.text} is not in the store: never stored, or its retention has passed.")
+            raise OperationUnknown(f"{self._at.text} is not in the store: never stored, or its retention has passed.")
         return row
 
     def _wait(self, timeout: float | None) -> bytes:

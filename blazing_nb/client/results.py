@@ -7,6 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
+from blazing_nb.core.dot import OperationId
+
+NEWS = ord(">")
+"""Begins what is said of a flow to its first operation's node; not a record."""
+
 
 class Results:
     """Slots for `size` records. `order` lists the filled slots as they came."""
@@ -28,9 +33,13 @@ class Results:
 
     def put(self, slot: int, record: bytes) -> None:
         """Fill a slot; a second record for it is a repetition and changes nothing. Call `announce` afterwards."""
-        if self.records[slot] is None:
+        if self.records[slot] is None and record[0] != NEWS:
             self.records[slot] = record
             self.order.append(slot)
+
+    def place(self, slot: int) -> OperationId | None:
+        """Which operation the slot waits for instead of its first one; None: that one."""
+        return None
 
     def grow(self, size: int) -> int:
         """Add empty slots; the first new one."""

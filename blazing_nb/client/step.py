@@ -22,6 +22,7 @@ from blazing_nb.client.option import Limits, Options, call_options
 from blazing_nb.client.results import Results
 from blazing_nb.core.code import seal_code
 from blazing_nb.core.codec import Prepared, prepare_call, seal_call
+from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import context
@@ -30,6 +31,7 @@ from blazing_nb.store.store import Chunk
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
+    from blazing_nb.client.flow import Flow
 
 DEFAULT = Policy()
 UNLIMITED = Limits()
@@ -37,6 +39,7 @@ FIRST_CHUNK = 64
 FIRST_PAUSE_S = 0.005
 LAST_PAUSE_S = 0.2
 Sent = TypeVar("Sent")
+Many = TypeVar("Many", bound=Batch)
 CHUNK = 1000
 WINDOW_LIMIT = 100_000
 
@@ -76,6 +79,12 @@ class Step:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    def __rshift__(self, other: Step | Flow) -> Flow:
+        """`load >> clean`: a flow, whose stages hand on their values."""
+        from blazing_nb.client.flow import chain
+
+        return chain(self, other)
+
     def __repr__(self) -> str:
         kind = "async " if inspect.iscoroutinefunction(self.function) else ""
         return f"<Step {self.name} of {self.app.app_id}: {kind}{self.name}{self._signature}>"
@@ -93,13 +102,18 @@ class Step:
             SegmentFull: the segment is at its cap; nothing was sent.
             StoreUnavailable: the store did not answer within its deadline.
         """
+        results = Results(1)
+        return Operation(self.app, self._send(args, kwargs, results), results, 0)
+
+    def _send(self, args: tuple[Any, ...], kwargs: dict[str, Any], results: Results) -> OperationId:
         prepared = self._prepare(args, kwargs)
         if self._options.key:
-            return self._enqueue_once(prepared)
+            op = self._enqueue_once(prepared)
+            self.app.listener.attach([op.range], results)
+            return op
         writer = self.app.writer()
-        results = Results(1)
         range_ = self._when_there_is_room(lambda: writer.send(self._call([prepared]), results, 0))
-        return Operation(self.app, next(range_.ids()), results, 0)
+        return next(range_.ids())
 
     def options(
         self,
@@ -225,8 +239,12 @@ class Step:
         return self._code[1]
 
     def _map(self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None) -> Batch:
-        writer = self.app.writer(node_id)
-        batch = self._begin(name, resume)
+        ranges = self._begin(name, resume)
+        return self._extend(Batch(self.app, ranges, name=name), calls, node_id)
+
+    def _extend(self, batch: Many, calls: Iterable[tuple[Any, ...]], node_id: str | None) -> Many:
+        """Send the calls that the batch does not hold yet."""
+        writer, name = self.app.writer(node_id), batch.name
         if self._options.key:
             raise UsageError("An idempotency key names one operation: use enqueue, not map.")
         source, size = iter(calls), FIRST_CHUNK
@@ -245,9 +263,10 @@ class Step:
             self._when_there_is_room(functools.partial(batch.extend, writer, call))
             size = min(CHUNK, size * 4)
 
-    def _begin(self, name: str | None, resume: bool) -> Batch:
+    def _begin(self, name: str | None, resume: bool) -> list[Range]:
+        """What a batch of that name holds already."""
         if name is None:
-            return Batch(self.app, [], name=None)
+            return []
         ranges = self.app.store.batch(check_name(name, "batch name"))
         if ranges and not resume:
             raise BatchExists(
@@ -255,7 +274,7 @@ class Step:
                 "resume=True, or choose another name.",
                 name=name,
             )
-        return Batch(self.app, ranges, name=name)
+        return ranges
 
     def _call(self, prepared: Sequence[Prepared], batch: str = "", offset: int = 0) -> Call:
         options = self._options
@@ -286,7 +305,7 @@ class Step:
             time.sleep(pause)
             pause = min(LAST_PAUSE_S, 2 * pause)
 
-    def _enqueue_once(self, prepared: Prepared) -> Operation:
+    def _enqueue_once(self, prepared: Prepared) -> OperationId:
         """The store gives the id; the arguments are signed under the key, which is known before."""
         options, code = self._options, self.code()
         ctx = context(self.app.app_id, self.name, code, f"{self.name}|{options.key}")
@@ -303,9 +322,7 @@ class Step:
             expires_at_ms=options.expires_at_ms,
             key=options.key,
         )
-        found = self.app.attach(self.app.store.enqueue(chunk))
-        assert isinstance(found, Operation)  # noqa: S101 - an id was given
-        return found
+        return OperationId.parse(self.app.store.enqueue(chunk))
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
         if kwargs or len(args) != self._plain_arity:

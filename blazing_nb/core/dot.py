@@ -36,6 +36,11 @@ class OperationId(msgspec.Struct, frozen=True, order=True):
     def text(self) -> str:
         return f"{self.step}:{self.prio}:{self.node}:{self.incarnation}-{self.counter}"
 
+    @property
+    def range(self) -> Range:
+        """It alone."""
+        return Range(self.step, self.prio, self.node, self.incarnation, self.counter, self.counter)
+
     @classmethod
     def parse(cls, text: str) -> OperationId:
         """The inverse of `text`. Raises `InvalidOperationId`."""

@@ -35,9 +35,23 @@ class Policy(msgspec.Struct, frozen=True):
         return attempt <= retries and isinstance(error, self.retry_on) and not isinstance(error, self.give_up_on)
 
 
+class Stage(msgspec.Struct, frozen=True, array_like=True):
+    """A later stage of a flow: its step, the code it was enqueued with, and how it is called. Durations from when the
+    stage before it is committed; 0: none. `options` are its own `CallOptions`, encoded."""
+
+    step: str
+    code: bytes
+    prio: str = "n"
+    delay_ms: int = 0
+    deadline_ms: int = 0
+    options: bytes = b""
+
+
 class CallOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one call decides differently from its step; travels in its envelope. None: as the step says."""
+    """What one call decides differently from its step; travels in its envelope. None: as the step says. `flow`: the
+    stages that follow it."""
 
     retries: int | None = None
     timeout_ms: int | None = None
     retention_ms: int | None = None
+    flow: tuple[Stage, ...] = ()

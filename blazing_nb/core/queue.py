@@ -55,6 +55,16 @@ class Limit(NamedTuple):
     burst: int = 1
 
 
+class Row(NamedTuple):
+    """One of a commit: claim number, letter, the delay of a retry, and which step follows a success ("": none)."""
+
+    dot: Dot
+    claims: int
+    letter: str
+    delay_ms: int = 0
+    next_step: str = ""
+
+
 class Queue:
     """One app on one site."""
 
@@ -69,6 +79,10 @@ class Queue:
         """Letter and token of each outcome."""
         self.retried: dict[Dot, str] = {}
         """The token of the last failed attempt that was parked for another."""
+        self.follows: dict[Dot, Dot] = {}
+        """What a commit enqueued, by what it committed (I11)."""
+        self.own = (0, 0)
+        """Incarnation and counter of the segments that the store writes."""
         self.last: dict[str, tuple[int, int]] = {}
         self.active: dict[tuple[str, str], dict[str, int]] = {}
         self.leases: dict[str, int] = {}
@@ -130,19 +144,32 @@ class Queue:
 
     # -- commit ------------------------------------------------------------------------------------------------------
 
-    def commit(
-        self, worker: str, incarnation: int, rows: Iterable[tuple[Dot, int, str, int]], now_ms: int
-    ) -> tuple[int, list[Dot]]:
-        """(dot, claim number, letter, delay of a retry): how many were accepted, and which were another's."""
-        accepted, lost = 0, []
-        for dot, claims, letter, delay_ms in rows:
+    def commit(self, worker: str, incarnation: int, rows: Iterable[Row], now_ms: int) -> tuple[int, list[Dot]]:
+        """How many were accepted, and which were another's."""
+        accepted, lost, written = 0, [], set[str]()
+        for dot, claims, letter, delay_ms, next_step in rows:
             entry, token = self.live.get(dot), f"{incarnation}-{claims}"
             if entry is not None and entry.owner == worker and entry.claims == claims:
                 accepted += 1
-                self._commit(dot, entry, letter, token, now_ms + delay_ms)
+                follows = next_step and letter == "S" and not entry.cancel
+                self._commit(dot, entry, "C" if next_step and not follows else letter, token, now_ms + delay_ms)
+                if follows:
+                    self.follows[dot] = self._write(next_step, now_ms, written)
             elif self.final.get(dot, "?")[1:] != token and self.retried.get(dot) != token:
                 lost.append(dot)
         return accepted, lost
+
+    def _write(self, step: str, now_ms: int, written: set[str]) -> Dot:
+        """An operation in a segment that the store writes; activated once a call."""
+        incarnation, counter = self.own
+        self.own = (incarnation or now_ms * 2048, counter + 1)
+        dot = Dot(f"{step}:n:@0", *self.own)
+        self.live[dot] = Entry(now_ms)
+        if dot.segment not in written:
+            self.turns += 1
+            self.active.setdefault((step, "n"), {}).setdefault(dot.segment, self.turns)
+        written.add(dot.segment)
+        return dot
 
     def _commit(self, dot: Dot, entry: Entry, letter: str, token: str, due_ms: int) -> None:
         if letter == "R" and entry.cancel:
@@ -167,7 +194,7 @@ class Queue:
         self,
         worker: str,
         incarnation: int,
-        rows: Iterable[tuple[Dot, int, str, int]],
+        rows: Iterable[Row],
         budget: int,
         steps: list[str],
         now_ms: int,

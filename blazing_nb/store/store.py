@@ -51,6 +51,20 @@ class Chunk(msgspec.Struct, frozen=True):
     key: str = ""
 
 
+class Follow(msgspec.Struct, array_like=True):
+    """An operation that a commit makes. It follows row `index` (from 1) of its group, with payload `number` (from 1) of
+    the call. `root`: the flow's first operation, "" where that is the one committed."""
+
+    index: int
+    number: int
+    step: str
+    prio: str
+    left: int
+    root: str
+    delay_ms: int
+    deadline_ms: int
+
+
 class Group(msgspec.Struct, array_like=True):
     """What a worker finished in one segment. Rows are ascending by id; their bodies travel beside."""
 
@@ -61,6 +75,7 @@ class Group(msgspec.Struct, array_like=True):
     claims: list[int]
     run_us: list[int]
     enqueued_ms: list[int]
+    follows: list[Follow] = []
 
 
 class Store:
@@ -319,15 +334,17 @@ class Store:
         *,
         held: int = 0,
         python: str = "",
+        payloads: Sequence[bytes] = (),
         now_ms: int | None = None,
     ) -> Turn:
         """Commit what is finished, under the fence, and claim what there is room for.
 
         `bodies`: one an id, in the order of the groups; each starts with the status letter. `held`: how many
         operations the worker holds beside them. `python`: its minor version ("3.11"), for what others could not load.
+        `payloads`: of what follows, by its number.
         """
         request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes, "held": held}
-        return parse_turn(self._run("turn", {**request, "python": python}, *bodies, now_ms=now_ms))
+        return parse_turn(self._run("turn", {**request, "python": python}, *bodies, *payloads, now_ms=now_ms))
 
     def heartbeat(
         self,

@@ -32,8 +32,9 @@ from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import AttemptTimeout, ResultUnavailable, TrustError, ValueNotSerializable
 from blazing_nb.worker.code import Code, CodeLoader, CodeNotHere
 from blazing_nb.worker.current import Running, running
-from blazing_nb.worker.job import Finished, Job
+from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
+from blazing_nb.worker.stage import next_stage
 
 log = logging.getLogger(__name__)
 RESULT_LIMIT = 1 << 20
@@ -248,7 +249,9 @@ class Executor:
         if len(payload) > RESULT_LIMIT:
             text = f"The result has {len(payload)} bytes; the limit is {RESULT_LIMIT}."
             return self._failed(execution, ResultUnavailable(text + " Write it to a file, return its name."))
-        return self._finished(execution, b"S", payload)
+        if not execution.options.flow:
+            return self._finished(execution, b"S", payload)
+        return self._finished(execution, b"S", payload, self._next(execution, value))
 
     def _failed(self, execution: Execution, error: BaseException) -> Finished:
         job = execution.job
@@ -291,14 +294,19 @@ class Executor:
     def _result_context(self, job: Job) -> bytes:
         return context(self._app, _step(job), RESULT, job.operation)
 
-    def _finished(self, execution: Execution, letter: bytes, payload: bytes) -> Finished:
+    def _next(self, execution: Execution, value: object) -> Next:
+        return next_stage(self._app, self._ring, execution.job, execution.options, value)
+
+    def _finished(self, execution: Execution, letter: bytes, payload: bytes, next_: Next | None = None) -> Finished:
         job, claim = execution.job, execution.job.claim
         self._forget(execution)
         run_us = (execution.ended - execution.started) // 1000
         queued_us = (execution.started - job.claimed_ns) // 1000
         attempt = claim.claims - claim.spent
-        body = encode_body(int(job.entry[1][3]), job.claimed_ms, queued_us, run_us, attempt, payload)
-        return Finished(job, letter + body, run_us, retention_ms=execution.retention_ms)
+        enqueued_ms = int(job.entry[1][3])
+        body = encode_body(enqueued_ms, job.claimed_ms, queued_us, run_us, attempt, payload, open_=next_ is not None)
+        follows = () if next_ is None else (next_,)
+        return Finished(job, letter + body, run_us, retention_ms=execution.retention_ms, follows=follows)
 
     def _forget(self, execution: Execution) -> None:
         mine = execution.running

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from blazing_nb.core.codec import code_of
-from blazing_nb.store.store import Group, Store
-from blazing_nb.worker.job import Finished, Job
+from blazing_nb.store.store import Follow, Group, Store
+from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ class Batch:
         self.dropped = dropped
         self.groups: list[Group] = []
         self.bodies: list[bytes] = []
+        self.payloads: list[bytes] = []
         self._returned: list[Finished] = []
         by_segment: dict[str, list[Finished]] = {}
         for row in rows:
@@ -33,7 +34,7 @@ class Batch:
             else:
                 self._returned.append(row)
         for segment, members in by_segment.items():
-            self.groups.append(_group(segment, members, held))
+            self.groups.append(_group(segment, members, held, self.payloads))
             self.bodies += [row.body for row in members]
         self.run_us: dict[int, list[int]] = {}
         """How long each operation took, by lane."""
@@ -111,7 +112,8 @@ def _step(job: Job) -> str:
     return job.claim.segment.partition(":")[0]
 
 
-def _group(segment: str, rows: list[Finished], held: int) -> Group:
+def _group(segment: str, rows: list[Finished], held: int, payloads: list[bytes]) -> Group:
+    """Rows in ascending order; what follows them is appended to `payloads`."""
     rows.sort(key=lambda row: (len(row.job.entry[0]), row.job.entry[0]))
     return Group(
         segment=segment,
@@ -121,7 +123,14 @@ def _group(segment: str, rows: list[Finished], held: int) -> Group:
         claims=[row.job.claim.claims for row in rows],
         run_us=[row.run_us for row in rows],
         enqueued_ms=[int(row.job.entry[1][3]) for row in rows],
+        follows=[_follow(i, next_, payloads) for i, row in enumerate(rows, 1) for next_ in row.follows],
     )
+
+
+def _follow(index: int, next_: Next, payloads: list[bytes]) -> Follow:
+    payloads.append(next_.payload)
+    step, prio, _, left, root, delay_ms, deadline_ms = next_
+    return Follow(index, len(payloads), step, prio, left, root, delay_ms, deadline_ms)
 
 
 def _release_groups(jobs: Iterable[Job]) -> list[tuple[str, list[str], list[int]]]:

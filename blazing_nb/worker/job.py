@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,18 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         return self.claim.claims - self.claim.spent
 
 
+class Next(NamedTuple):
+    """What a commit enqueues: the next stage of a flow. `left`: stages, with it; `root`: the flow's first operation."""
+
+    step: str
+    prio: str
+    payload: bytes
+    left: int
+    root: str
+    delay_ms: int
+    deadline_ms: int
+
+
 class Finished(msgspec.Struct, frozen=True, gc=False):
     """An executed operation. `body` starts with the status letter; empty means: give it back."""
 
@@ -42,3 +54,4 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     retention_ms: int = 86_400_000
     python: str = ""
     """Where it is given back: the only Python that can load it."""
+    follows: tuple[Next, ...] = ()

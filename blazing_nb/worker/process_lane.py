@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
+import msgspec
 from pebble import ProcessExpired, ProcessPool
 
 from blazing_nb.errors import AttemptTimeout, ProcessDied, StoreError
@@ -153,7 +154,7 @@ def _tell() -> None:
     _child["catcher"].tell(_child["store"].log)
 
 
-def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int, str]:
+def execute(job: Job, consumer: str) -> tuple[Any, ...]:
     """Execute in a child; what `Finished` needs beside the job."""
     executor: Executor = _child["executor"]
     executor.report = _reporter(job, consumer)
@@ -161,7 +162,7 @@ def execute(job: Job, consumer: str) -> tuple[bytes, int, str, int, str]:
     with contextlib.suppress(StoreError):  # the outcome counts more than what was printed
         _tell()
     assert finished is not None  # noqa: S101 - nobody asks for overruns here
-    return finished.body, finished.run_us, finished.note, finished.retention_ms, finished.python
+    return msgspec.structs.astuple(finished)[1:]
 
 
 def _reporter(job: Job, consumer: str) -> Any:

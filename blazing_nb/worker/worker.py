@@ -299,7 +299,14 @@ class Worker:
         connection = self._store.connection()
         retries = connection.retries
         turn = self._store.turn(
-            self.consumer, self._incarnation, batch.groups, batch.bodies, lanes, held=held, python=PYTHON
+            self.consumer,
+            self._incarnation,
+            batch.groups,
+            batch.bodies,
+            lanes,
+            held=held,
+            python=PYTHON,
+            payloads=batch.payloads,
         )
         claims = turn.claims
         batch.release(self._store, self.consumer, self._roster.refuse)

@@ -29,6 +29,7 @@ class Mutant(NamedTuple):
     wrong: str
 
 
+TESTS = ("tests/store/test_script.py", "tests/store/test_follow.py")
 MUTANTS = {
     "no_fence": Mutant("_commit", "if have[id] == claims[i] then", "if true then"),
     "fence_without_claim_number": Mutant("_commit", "if have[id] == claims[i] then", "if have[id] then"),
@@ -39,6 +40,25 @@ MUTANTS = {
     ),
     "fence_without_owner": Mutant("_commit", "ids[#ids], held, worker)", "ids[#ids], held)"),
     "repeated_commit_is_lost": Mutant("_commit", "elseif not committed(name, id, token) then", "else"),
+    "follow_up_before_the_fence": Mutant(
+        "_commit",
+        "if have[id] == claims[i] then",
+        "if next_[i] and not have[id] then write(next_[i], now) end; if have[id] == claims[i] then",
+    ),
+    "follow_up_of_the_unfiltered_batch": Mutant(
+        "_commit",
+        "elseif not committed(name, id, token) then",
+        "elseif not committed(name, id, token) then if next_[i] then write(next_[i], now) end",
+    ),
+    "follow_up_again_on_a_repeated_commit": Mutant(
+        "_commit",
+        "elseif not committed(name, id, token) then",
+        "elseif committed(name, id, token) then if next_[i] then write(next_[i], now) end else",
+    ),
+    "follow_up_of_a_failure": Mutant("_commit", "elseif letter == 'S' and next_[i] then", "elseif next_[i] then"),
+    "cancelled_goes_on": Mutant("_follow", "'cancel') == 1 then", "'cancel') == 2 then"),
+    "follow_up_is_not_activated": Mutant("_follow", "elseif not WRITTEN[name] then activate(name) end", "end"),
+    "a_flow_ends_unheard": Mutant("_notify", "if fields.r then", "if false then"),
     "no_delete": Mutant("_finish", "redis.call('XDEL', seg, unpack(acks))", ""),
     "no_ack": Mutant("_finish", "redis.call('XACK', seg, 'w', unpack(acks))", ""),
     "rescue_without_death": Mutant("_rescue", "'deaths', 1)", "'deaths', 0)"),
@@ -107,10 +127,10 @@ def mutate(name: str) -> None:
 
 def killer(name: str) -> str | None:
     """The first test of the scripts that fails with that bug; None where it survives."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.fault.mutant", "tests/store/test_script.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.fault.mutant", *TESTS]
     environment = {**os.environ, "BLAZING_MUTANT": name}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=100, check=False)
-    failed = re.search(r"^FAILED tests/store/test_script.py::(\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^FAILED tests/store/\w+.py::(\S+)", done.stdout, re.MULTILINE)
     return failed[1] if done.returncode == 1 and failed else None
 
 

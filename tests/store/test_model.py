@@ -1,5 +1,5 @@
 """The same random histories through the pure queue and through the scripts on a real server: the same state after each
-step (failures.md W1-W3, W7, W8, W10, W14, W15, W17, C1, C6; P7, P9, P10, P12; I1-I9, I13, I15, I19)."""
+step (failures.md W1-W3, W7, W8, W10, W14, W15, W17, C1, C6; P7, P9, P10, P12; I1-I9, I11, I13, I15, I19)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from hypothesis.stateful import (
 )
 
 from blazing_nb.core.dot import OperationId
-from blazing_nb.core.queue import PARKED, Dot, Limit, Queue
+from blazing_nb.core.outcome import decode_outcome
+from blazing_nb.core.queue import PARKED, Dot, Limit, Queue, Row
 from blazing_nb.errors import SegmentFull
-from blazing_nb.store.store import Chunk, Group, Store
+from blazing_nb.store.store import Chunk, Follow, Group, Store
 
 T0 = 1_800_000_000_000
 LEASE = 1000
@@ -182,36 +183,48 @@ class Machine(RuleBasedStateMachine):
         letter=st.sampled_from("SSFR"),
         delay_ms=st.sampled_from([0, 700]),
         budget=st.sampled_from([0, 4]),
+        next_step=st.sampled_from(["", "f", "g"]),
     )
-    def commit(self, rows: list[tuple[str, Dot, int]], letter: str, delay_ms: int, budget: int) -> object:
+    def commit(
+        self, rows: list[tuple[str, Dot, int]], letter: str, delay_ms: int, budget: int, next_step: str
+    ) -> object:
         """By whoever claimed it once: in time, again (W7), or as a zombie (W8)."""
         if not rows:
             return multiple()
         worker = rows[0][0]
-        mine = [(dot, claims, letter, delay_ms) for owner, dot, claims in rows if owner == worker]
+        follows = next_step if letter == "S" else ""
+        mine = [Row(dot, claims, letter, delay_ms, follows) for owner, dot, claims in rows if owner == worker]
         return self.turn(worker, mine, budget, STEPS)
 
     @rule(target=held, row=consumes(held), other=held, budget=st.sampled_from([0, 3]))
     def commit_anothers(self, row: tuple[str, Dot, int], other: tuple[str, Dot, int], budget: int) -> object:
         """A worker commits what another one holds, beside its own."""
         rows = {dot: claims for _, dot, claims in (other, row)}
-        return self.turn(row[0], [(dot, claims, "S", 0) for dot, claims in rows.items()], budget, STEPS)
+        return self.turn(row[0], [Row(dot, claims, "S") for dot, claims in rows.items()], budget, STEPS)
 
-    def turn(self, worker: str, rows: list[tuple[Dot, int, str, int]], budget: int, steps: list[str]) -> object:
-        groups, bodies = [], []
+    def turn(self, worker: str, rows: list[Row], budget: int, steps: list[str]) -> object:
+        groups, bodies, payloads = [], [], list[bytes]()
         rows = sorted(rows, key=lambda row: (row[0].segment, row[0].incarnation, row[0].counter))
         for segment, members in itertools.groupby(rows, key=lambda row: row[0].segment):
             part = list(members)
             ids = [f"{dot.incarnation}-{dot.counter}" for dot, *_ in part]
-            claims = [claims for _, claims, _, _ in part]
-            groups.append(Group(segment, 100, 60_000, ids, claims, [7] * len(part), [T0] * len(part)))
-            bodies += [_body(letter, delay_ms) for _, _, letter, delay_ms in part]
+            claims = [row.claims for row in part]
+            follows = []
+            for index, row in enumerate(part, 1):
+                if row.next_step:
+                    payloads.append(b"next")
+                    follows.append(Follow(index, len(payloads), row.next_step, "n", 1, "", 0, 0))
+            groups.append(Group(segment, 100, 60_000, ids, claims, [7] * len(part), [T0] * len(part), follows))
+            bodies += [_body(row) for row in part]
         lanes = [(budget, steps)] if budget else []
         accepted, lost, taken = self.model.turn(
             worker, self.workers[worker], rows, budget, steps if budget else [], self.now
         )
+        self.dots += [dot for dot in self.model.follows.values() if dot not in self.dots]
         keeps = sum(entry.owner == worker for dot, entry in self.model.live.items() if dot not in taken)
-        reply = self.store.turn(worker, self.workers[worker], groups, bodies, lanes, held=keeps, now_ms=self.now)
+        reply = self.store.turn(
+            worker, self.workers[worker], groups, bodies, lanes, held=keeps, payloads=payloads, now_ms=self.now
+        )
         got = [
             (Dot(claim.segment, *map(int, entry[0].decode().split("-"))), claim.claims)
             for claim in reply.claims
@@ -264,6 +277,8 @@ class Machine(RuleBasedStateMachine):
             if row.record:
                 token = row.record[: row.record.index(b";")].decode()
                 assert token == self.model.final[dot], dot
+                follows = self.model.follows.get(dot)
+                assert decode_outcome(row.record).place == (f"1|{_op(follows).text}" if follows else ""), dot
 
     @invariant()
     def accounts_and_registers_agree(self) -> None:
@@ -294,10 +309,10 @@ def _op(dot: Dot) -> OperationId:
     return OperationId(step, prio, node, dot.incarnation, dot.counter)
 
 
-def _body(letter: str, delay_ms: int) -> bytes:
-    if letter == "R":
-        return b"R%d;%d;7;no" % (delay_ms, T0)
-    return letter.encode() + BODY
+def _body(row: Row) -> bytes:
+    if row.letter == "R":
+        return b"R%d;%d;7;no" % (row.delay_ms, T0)
+    return row.letter.encode() + (b"\x97" + BODY[1:] if row.next_step else BODY)
 
 
 def test_the_scripts_do_what_the_model_does(url: str, app_id: str) -> None:
@@ -321,5 +336,5 @@ def test_final_is_absorbing_in_the_model(letter: str) -> None:
     del queue.live[dot]
     assert queue.enqueue([dot], T0) == "known"
     queue.open_worker("w.2", LEASE, T0)
-    assert queue.turn("w.2", 2, [(dot, 1, "S", 0)], 5, ["f"], T0) == (0, [dot], [])
+    assert queue.turn("w.2", 2, [Row(dot, 1, "S")], 5, ["f"], T0) == (0, [dot], [])
     assert (queue.cancel(dot, T0), queue.status(dot)[0]) == ("FINAL", "FINAL")

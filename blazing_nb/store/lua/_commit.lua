@@ -25,11 +25,13 @@ local function committed(name, id, token)
   return record and string.sub(record, 2, #token + 1) == token
 end
 
--- group = {name, held, retention, ids, claims, runs, enqueued}; its bodies begin at ARGV[at]; appends what was refused to `lost`.
+-- group = {name, held, retention, ids, claims, runs, enqueued, what follows}; its bodies begin at ARGV[at]; appends what was
+-- refused to `lost`.
 local function commit(worker, incarnation, group, at, now, lost)
-  local name, held, retention, ids, claims, runs, enqueued = unpack(group)
+  local name, held, retention, ids, claims, runs, enqueued, rows = unpack(group)
   local have = owned(P .. 'seg:' .. name, worker, ids, held)
-  local items, hist, accepted, tokens = {}, {}, 0, {}
+  local items, hist, accepted, tokens, next_ = {}, {}, 0, {}, {}
+  for _, row in ipairs(rows) do next_[row[1]] = row end
   for i, id in ipairs(ids) do
     local token = tokens[claims[i]] or incarnation .. '-' .. claims[i] .. ';'
     tokens[claims[i]] = token
@@ -37,15 +39,18 @@ local function commit(worker, incarnation, group, at, now, lost)
       accepted = accepted + 1
       local body = ARGV[at + i - 1]
       local letter = string.sub(body, 1, 1)
-      local record = letter .. token .. string.sub(body, 2)
+      local record, place = letter .. token .. string.sub(body, 2), nil
       if letter == 'R' then
         record = again(name, id, claims[i], token, body, enqueued[i], now)
         if record then letter = 'C' end
+      elseif letter == 'S' and next_[i] then
+        record, place = follow(name, id, claims[i], token, record, next_[i], enqueued[i], now)
+        letter = string.sub(record, 1, 1)
       end
       hist[LETTERS[letter]] = (hist[LETTERS[letter]] or 0) + 1
       observe(hist, 'r', runs[i])
       if record then
-        items[#items + 1] = {id, record, claims[i]}
+        items[#items + 1] = {id, record, claims[i], place}
         observe(hist, 't', (now - enqueued[i]) * 1000)
       end
     elseif not committed(name, id, token) then

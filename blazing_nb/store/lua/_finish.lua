@@ -1,29 +1,6 @@
 -- Shared: every path to a final status. Takes what a caller proved it may finish, in one segment:
--- items = {{id, record, claims}, ...}; deletes the entries, keeps outcomes, tells the node.
-local INLINE = 8192
-local FOLLOW_MS = 60000
+-- items = {{id, record, claims, where its flow goes on}, ...}; deletes the entries, keeps outcomes, tells the node.
 local MOURNED = {[string.byte('F')] = true, [string.byte('L')] = true, [string.byte('X')] = true}
-
--- Keyed operations are in segments that the store writes: their keys go with their outcomes.
-local function expire_keys(name, ids, retention)
-  local step = string.match(name, '^[^:]*')
-  for _, id in ipairs(ids) do
-    local entry = redis.call('XRANGE', P .. 'seg:' .. name, id, id)[1]
-    for i = 5, entry and #entry[2] or 0, 2 do
-      if entry[2][i] == 'k' then redis.call('PEXPIRE', P .. 'uniq:' .. step .. ':' .. entry[2][i + 1], retention) end
-    end
-  end
-end
-
--- Nobody owns the completions of a segment that the store writes: who follows asks again after a moment anyway.
-local function notify(node, incarnation, done, now, retention)
-  local stream = P .. 'done:' .. node .. ':' .. incarnation
-  redis.call('XADD', stream, '*', unpack(done))
-  if string.sub(node, 1, 1) == '@' then
-    redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', now - FOLLOW_MS))
-  end
-  last(stream, retention)
-end
 
 local function finish_incarnation(name, node, incarnation, items, now, retention)
   local chunks, done, acks = {}, {}, {}
@@ -41,11 +18,11 @@ local function finish_incarnation(name, node, incarnation, items, now, retention
     if mine or item[3] ~= 1 then redis.call('PEXPIRE', P .. 'live:' .. name .. ':' .. id, retention) end
   end
   local seg = P .. 'seg:' .. name
-  if string.sub(node, 1, 1) == '@' then expire_keys(name, acks, retention) end
+  if string.sub(node, 1, 1) == '@' then tell(name, items, now, retention) end
   redis.call('XACK', seg, 'w', unpack(acks))
   redis.call('XDEL', seg, unpack(acks))
   keep(name, node, incarnation, chunks, now, retention)
-  notify(node, incarnation, done, now, retention)
+  notify(node .. ':' .. incarnation, done, now, retention)
 end
 
 local function finish(name, items, now, retention)

@@ -14,6 +14,7 @@
 -- @include _bell
 -- @include _tell
 -- @include _keep
+-- @include _notify
 -- @include _finish
 local q = cmsgpack.unpack(ARGV[2])
 if #q > 1000 then return redis.error_reply('BZARG operations=' .. #q) end

@@ -12,6 +12,7 @@
 -- @include _bell
 -- @include _tell
 -- @include _keep
+-- @include _notify
 -- @include _finish
 -- @include _park
 -- @include _rescue

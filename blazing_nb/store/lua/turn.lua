@@ -3,25 +3,30 @@
 -- KEYS    1 meta (hash); derives seg:<segment> (stream), active:<step>:<prio> (zset), parked:<step>, solo,
 -- KEYS    need:<python>:<step> (zset), limits, rate, needs (hash),
 -- KEYS    drain (string), workers, lost (zset), failed:<step>, expiring (zset), marks (set), live:<operation> (hash),
--- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list)
+-- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list);
+-- KEYS    for what follows nodes (hash), segs (zset), last (hash)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {worker, incarnation (text), groups, lanes, held: operations that it keeps, python: its minor version}
--- ARGV    groups: {{segment, held, retention_ms, ids (ascending), claims, run_us, enqueued_ms}, ...}
+-- ARGV    groups: {{segment, held, retention_ms, ids (ascending), claims, run_us, enqueued_ms, what follows}, ...}
+-- ARGV    what follows a success: {{index in the group, number of its payload from 1, step, prio, stages left with it,
+-- ARGV    the flow's first operation ("": this one), delay_ms, deadline_ms from now (0: none)}, ...}
 -- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
--- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome
+-- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome; then the payloads of what follows
 -- REPLY   {now_ms, version of the steps, accepted, lost ids, lease_lost: 0 | 1, next due ms or 0,
 -- REPLY   {{segment, claims, deaths + releases, {{id, {"p", payload, "t", enqueued_ms, ...}}, ...}}, ...},
 -- REPLY   operations whose cancelling was asked for, alone: 0 | 1 (claim nothing until you hold nothing)}
 -- REJECT  BZARG worker=
 -- COST    O(active segments served + operations)
--- KEEPS   one commit an operation, by its last claim (I3, I4); an outcome and its notice appear together
+-- KEEPS   one commit an operation, by its last claim (I3, I4); an outcome, its notice and what follows appear together (I11)
 -- @include _clock
 -- @include _stats
 -- @include _bell
 -- @include _tell
 -- @include _keep
+-- @include _notify
 -- @include _finish
 -- @include _park
+-- @include _segment
 -- @include _limit
 -- @include _expire
 -- @include _due
@@ -29,16 +34,20 @@
 -- @include _alone
 -- @include _claim
 -- @include _again
+-- @include _follow
 -- @include _commit
 -- @include _rescue
 local q = cmsgpack.unpack(ARGV[2])
 if not q.worker or q.worker == '' then return redis.error_reply('BZARG worker=') end
 local now = clock(ARGV[1])
 local accepted, lost, body = 0, {}, 3
+for _, group in ipairs(q.groups) do PAYLOADS = PAYLOADS + #group[4] end
+PAYLOADS = PAYLOADS + 2
 for _, group in ipairs(q.groups) do
   accepted = accepted + commit(q.worker, q.incarnation, group, body, now, lost)
   body = body + #group[4]
 end
+announce(now)
 rescue(now)
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
 if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}, {}, 0} end
