@@ -4,7 +4,7 @@ BlazingError
 ├── UsageError(ValueError): the call is wrong; nothing was sent
 │   ├── InvalidName, InvalidOperationId, InvalidArguments, UnknownStep, StepNotEnqueueable
 │   ├── ValueNotSerializable, PayloadTooLarge
-│   └── AppClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
+│   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
 │   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull, AppDraining
 │   ├── ServerNotFound, ServerFailed: the embedded server
@@ -75,6 +75,10 @@ class PayloadTooLarge(UsageError):
 
 class AppClosed(UsageError):
     """The app was closed; make a new `Blazing(...)`."""
+
+
+class ExecutorClosed(UsageError, RuntimeError):
+    """The executor was shut down; get another by `app.executor()`."""
 
 
 class BatchExists(UsageError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import weakref
@@ -10,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
 from blazing_nb.client.batch import Batch
+from blazing_nb.client.caller import Caller
 from blazing_nb.client.doctor import Diagnosis, diagnose
 from blazing_nb.client.drain import Drained, drain
 from blazing_nb.client.failed import Failed
@@ -36,6 +38,8 @@ from blazing_nb.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from blazing_nb.client.executor import AppExecutor, Settler
 
 PAYLOAD_LIMIT = 1 << 20
 SEGMENT_CAP = 1_000_000
@@ -89,6 +93,8 @@ class Blazing:
         self._closed = False
         self._ring: KeyRing | None = None
         self._unique = ""
+        self._runner: Caller | None = None
+        self._settlers: weakref.WeakSet[Settler] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "connected" if self.connected else "not connected"
@@ -153,6 +159,8 @@ class Blazing:
             if self._pid == os.getpid():
                 self._pid = 0
                 self._shut()
+        for settler in list(self._settlers):
+            settler.abandon()
 
     @property
     def closed(self) -> bool:
@@ -267,6 +275,57 @@ class Blazing:
         made = Step(self, function, name or function.__name__, rules, bounds, lane)
         self.steps[made.name] = made
         return made
+
+    # -- any callable -------------------------------------------------------------------------------------------------
+
+    def executor(
+        self,
+        name: str = "executor",
+        *,
+        lane: str = "thread",
+        retries: int = 0,
+        timeout: float | None = None,
+        retention: float = 3600.0,
+    ) -> AppExecutor:
+        """The app's workers as a `concurrent.futures.Executor`, for code that takes one.
+
+        Args:
+            name: the step that its operations are seen under; `<name>-async` and `<name>-process` beside it.
+            lane: where plain functions execute: "thread", or "process" for CPU-bound ones.
+            retries: how many more attempts follow a failed one.
+            timeout: seconds that an attempt may take.
+            retention: seconds that outcomes are kept in the store.
+
+        Functions are sent as cloudpickles under the app's signature: lambdas, closures, methods and functions of cells
+        by value, those of modules by reference. A `Step` is sent under its own name and rules.
+
+        Example:
+            >>> with app.executor() as executor:
+            ...     future = executor.submit(pow, 2, 10)
+            ...     list(executor.map(abs, [-1, -2])), future.result()
+            ([1, 2], 1024)
+        """
+        from blazing_nb.client.executor import AppExecutor, Settler
+
+        caller = Caller(self, name, lane=lane, retries=retries, timeout=timeout, retention=retention)
+        self.connect()
+        settler = Settler()
+        self._settlers.add(settler)
+        return AppExecutor(self, caller, settler)
+
+    async def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run any callable on a worker and await its result, like `asyncio.to_thread`: `await app.run(f, x)`.
+
+        Where the awaiting task is cancelled, so is the operation: nobody else holds its handle.
+        """
+        if self._runner is None:
+            self._runner = Caller(self, "run")
+        operation = self._runner.enqueue(function, args, kwargs)
+        try:
+            return await operation
+        except asyncio.CancelledError:
+            operation.cancel()
+            raise
 
     def __getitem__(self, name: str) -> Step:
         """The step of that name. Raises `UnknownStep`, which lists those there are."""

@@ -76,7 +76,7 @@ class Step:
         self._code: tuple[int, bytes] | None = None
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
     def __rshift__(self, other: Step | Flow) -> Flow:
@@ -94,7 +94,7 @@ class Step:
 
         return f"<code>{escape(repr(self))}</code>"
 
-    def enqueue(self, *args: Any, **kwargs: Any) -> Operation:
+    def enqueue(self, /, *args: Any, **kwargs: Any) -> Operation:
         """Send one call to the workers; its handle.
 
         Raises:

@@ -335,8 +335,8 @@ class Queue:
                 released += 1
         return released
 
-    def cancel(self, dot: Dot, now_ms: int) -> str:
-        """Whichever comes first wins, a commit or this."""
+    def cancel(self, dot: Dot, now_ms: int, *, waiting: bool = False) -> str:
+        """Whichever comes first wins, a commit or this. With `waiting`, what is claimed is left alone."""
         self.clock(now_ms)
         if dot in self.final:
             return "FINAL"
@@ -346,6 +346,8 @@ class Queue:
         if entry.owner in ("", PARKED):
             self._finish(dot, "C", f"0-{entry.claims}")
             return "CANCELLED"
+        if waiting:
+            return "CLAIMED"
         entry.cancel = True
         return "ASKED"
 

@@ -245,11 +245,15 @@ class Store:
             rows += parse_status(script.load("status").run(self.connection(), self.keys.meta, _pack(request)))
         return rows
 
-    def cancel(self, operations: Sequence[OperationId], *, now_ms: int | None = None) -> list[str]:
-        """For each: CANCELLED (ended now), ASKED (its worker was asked to stop), FINAL (too late) or ABSENT."""
+    def cancel(
+        self, operations: Sequence[OperationId], *, waiting: bool = False, now_ms: int | None = None
+    ) -> list[str]:
+        """For each: CANCELLED (ended now), ASKED (its worker was asked to stop), FINAL (too late) or ABSENT; with
+        `waiting`, what a worker has claimed is left alone (CLAIMED)."""
         answers: list[str] = []
         for request in _parts(operations):
-            answers += [answer.decode() for answer in self._run("cancel", request, now_ms=now_ms)]
+            found = self._run("cancel", request, b"1" if waiting else b"", now_ms=now_ms)
+            answers += [answer.decode() for answer in found]
         return answers
 
     def retry(self, operations: Sequence[OperationId], *, now_ms: int | None = None) -> list[OperationId | None]:

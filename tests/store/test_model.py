@@ -243,12 +243,13 @@ class Machine(RuleBasedStateMachine):
         expected = self.model.release(worker, [(dot, claims)], self.now, delay_ms)
         assert self.store.release(worker, [group], delay_ms=delay_ms, now_ms=self.now) == expected
 
-    @rule(data=st.data(), often=st.integers(0, 3))
-    def cancel(self, data: st.DataObject, often: int) -> None:
+    @rule(data=st.data(), often=st.integers(0, 3), waiting=st.booleans())
+    def cancel(self, data: st.DataObject, often: int, waiting: bool) -> None:
         """W17: whichever comes first wins."""
         if self.dots and not often:
             dot = data.draw(st.sampled_from(self.dots))
-            assert self.store.cancel([_op(dot)], now_ms=self.now) == [self.model.cancel(dot, self.now)]
+            found = self.store.cancel([_op(dot)], waiting=waiting, now_ms=self.now)
+            assert found == [self.model.cancel(dot, self.now, waiting=waiting)]
 
     @rule(step=st.sampled_from(STEPS), paused=st.booleans())
     def pause(self, step: str, paused: bool) -> None:

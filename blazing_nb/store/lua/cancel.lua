@@ -5,7 +5,8 @@
 -- KEYS    bell:@<worker> (list), and what finish touches
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {{segment, incarnation (text), counter}, ...}
--- REPLY   {"CANCELLED" (ended now) | "ASKED" (its worker was asked) | "FINAL" (too late) | "ABSENT", ...}
+-- ARGV    3 "1": leaves claimed ones alone; else empty
+-- REPLY   {"CANCELLED" (ended now) | "ASKED" (its worker was asked) | "CLAIMED" (left alone) | "FINAL" (too late) | "ABSENT", ...}
 -- REJECT  BZARG operations=<n> (over 1,000)
 -- COST    O(operations)
 -- KEEPS   whichever comes first wins, a commit or a cancel; final stays final
@@ -37,7 +38,7 @@ local function cancel(name, incarnation, counter)
   local entry = redis.call('XRANGE', P .. 'seg:' .. name, id, id)[1]
   if not entry then return 'ABSENT' end
   local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1)[1]
-  if row and row[2] ~= '@parked' then return ask(name, id, row[2]) end
+  if row and row[2] ~= '@parked' then return ARGV[3] == '1' and 'CLAIMED' or ask(name, id, row[2]) end
   local step, claims = string.match(name, '^[^:]*'), row and row[4] or 0
   redis.call('ZREM', P .. 'parked:' .. step, name .. '|' .. id)
   redis.call('ZREM', P .. 'solo', name .. '|' .. id)
