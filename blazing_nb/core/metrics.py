@@ -39,3 +39,22 @@ def merge(a: Histogram, b: Histogram) -> dict[int, int]:
 def difference(later: Histogram, earlier: Histogram) -> dict[int, int]:
     """What was counted between two readings."""
     return {index: n for index in later if (n := later[index] - earlier.get(index, 0)) > 0}
+
+
+def cumulative(histogram: Histogram, low: int = 6, high: int = 32) -> list[tuple[float, int]]:
+    """(upper bound in seconds, how many lie below it) for each power of two of microseconds from 2^low to 2^high, then
+    for infinity. The default is 64 us to 72 minutes."""
+    rows, total = [], 0
+    indices = sorted(histogram)
+    at = 0
+    for octave in range(low, high + 1):
+        while at < len(indices) and indices[at] < 4 * octave:
+            total += histogram[indices[at]]
+            at += 1
+        rows.append((2**octave / 1e6, total))
+    return [*rows, (math.inf, sum(histogram.values()))]
+
+
+def total_s(histogram: Histogram) -> float:
+    """The sum of all that was counted, in seconds, within 9 %: each as the geometric middle of its bucket."""
+    return sum(n * math.sqrt(math.prod(bounds(index))) for index, n in histogram.items())

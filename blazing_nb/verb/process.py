@@ -30,6 +30,8 @@ def worker(app: Blazing, args: argparse.Namespace) -> int:
         processes=args.processes,
         lease=args.lease,
         grace=args.grace,
+        metrics_port=args.metrics_port,
+        metrics_host=args.metrics_host,
     ).run()
 
 
@@ -57,6 +59,8 @@ def _worker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, metavar="N", help="of steps with lane=process (default: the cores)")
     parser.add_argument("--grace", type=float, default=30.0, metavar="S", help="seconds to finish (default: 30)")
     parser.add_argument("--key-file", metavar="PATH", help="the app's keys, mode 0600; default: BLAZING_KEY_FILE")
+    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="for Prometheus; 0: any; default: none")
+    parser.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST", help="default: 127.0.0.1")
     formats, levels = ("text", "json"), ("debug", "info", "warning", "error")
     parser.add_argument("--log-format", choices=formats, default="text", help="of the log on stderr (default: text)")
     parser.add_argument("--log-level", choices=levels, default="info", help="debug also says why attempts failed")

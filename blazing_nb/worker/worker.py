@@ -28,6 +28,7 @@ from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
 from blazing_nb.worker.code import PYTHON, CodeLoader
 from blazing_nb.worker.executor import Executor
+from blazing_nb.worker.exporter import Exporter
 from blazing_nb.worker.heartbeat import Heartbeat
 from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.job import Job
@@ -60,6 +61,7 @@ class Worker:
         processes: operations of steps with `lane="process"` executed at once; default: the machine's cores.
         lease: seconds that claims stay good without a heartbeat; 0.3 to 3600.
         grace: seconds that a first SIGTERM waits for operations in flight.
+        metrics_port, metrics_host: where Prometheus may scrape; 0: any free port. Needs the extra `metrics`.
 
     Its life: `start()`, `stop_accepting()`, `wait_for_completion(timeout)`, `close()`; or `run()`, which does
     all of it on signals.
@@ -75,6 +77,8 @@ class Worker:
         processes: int | None = None,
         lease: float = 10.0,
         grace: float = 30.0,
+        metrics_port: int | None = None,
+        metrics_host: str = "127.0.0.1",
     ) -> None:
         self._processes = os.cpu_count() or 1 if processes is None else processes
         if not 0.3 <= lease <= 3600 or min(threads, self._processes) < 1 or grace < 0:
@@ -87,6 +91,9 @@ class Worker:
         self._grace_s = grace
         self._url = url or os.environ.get("BLAZING_REDIS_URL")
         self._threads = threads
+        self._metrics = (metrics_host, metrics_port)
+        self._exporter: Exporter | None = None
+        self._holding = Holding()
         self._thread: threading.Thread | None = None
         self._accepting = True
         self._stopping = threading.Event()
@@ -115,6 +122,7 @@ class Worker:
             raise UsageError("This worker was started before; make a new one.")
         self._store = Store(self.app_id, self._url or embedded.ensure().url)
         self._store.check()
+        self._export()
         ring = load_ring(self.app_id)
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_out.setblocking(False)
@@ -133,7 +141,6 @@ class Worker:
         self._roster = Roster(self._store)
         self._bell = Bell(self._store.dedicated())
         self._own_bell = Bell(self._store.dedicated())
-        self._holding = Holding()
         self._batch: Batch | None = None
         self._news = False
         self._alone = self._draining = False
@@ -166,6 +173,8 @@ class Worker:
         self._stopping.set()
         self._wake()
         self._thread.join()
+        if self._exporter is not None:
+            self._exporter.close()
         self._store.close()
         self._wake_in.close()
         self._wake_out.close()
@@ -236,6 +245,20 @@ class Worker:
     def _info(self) -> dict[str, str | int]:
         running, refuses = self._executor.running(), self._roster.alarm()
         return {"busy": len(self._holding), "done": self.done, "running": running, "refuses": refuses}
+
+    def _export(self) -> None:
+        host, port = self._metrics
+        if port is None:
+            return
+        self._exporter = Exporter(self.app_id, self._store.url, self.worker_id, self._counts, host, port)
+        try:
+            self._exporter.start()
+        except UsageError:
+            self._store.close()
+            raise
+
+    def _counts(self) -> dict[str, int]:
+        return {"held": len(self._holding), "done_total": self.done, "fenced_total": self.fenced}
 
     def _on_lost(self) -> None:
         self._lease_lost = True
