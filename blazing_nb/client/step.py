@@ -8,6 +8,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ from blazing_nb.client.node import Call
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.option import Limits, Options, call_options
 from blazing_nb.client.results import Results
+from blazing_nb.client.trace import sending
 from blazing_nb.core.code import seal_code
 from blazing_nb.core.codec import Prepared, prepare_call, seal_call
 from blazing_nb.core.dot import OperationId, Range
@@ -112,7 +114,9 @@ class Step:
             self.app.listener.attach([op.range], results)
             return op
         writer = self.app.writer()
-        range_ = self._when_there_is_room(lambda: writer.send(self._call([prepared]), results, 0))
+        with self._sending(1) as options:
+            call = self._call([prepared], options)
+            range_ = self._when_there_is_room(lambda: writer.send(call, results, 0))
         return next(range_.ids())
 
     def options(
@@ -259,8 +263,9 @@ class Step:
                 raise
             if not prepared:
                 return batch
-            call = self._call(prepared, name or "", len(batch) if name else 0)
-            self._when_there_is_room(functools.partial(batch.extend, writer, call))
+            with self._sending(len(prepared)) as options:
+                call = self._call(prepared, options, name or "", len(batch) if name else 0)
+                self._when_there_is_room(functools.partial(batch.extend, writer, call))
             size = min(CHUNK, size * 4)
 
     def _begin(self, name: str | None, resume: bool) -> list[Range]:
@@ -276,7 +281,11 @@ class Step:
             )
         return ranges
 
-    def _call(self, prepared: Sequence[Prepared], batch: str = "", offset: int = 0) -> Call:
+    def _sending(self, count: int) -> AbstractContextManager[bytes]:
+        """The call's own options as they travel, within the span of sending them."""
+        return sending(self.app.app_id, self.name, count, self._options.call)
+
+    def _call(self, prepared: Sequence[Prepared], own: bytes, batch: str = "", offset: int = 0) -> Call:
         options = self._options
         return Call(
             step=self.name,
@@ -289,7 +298,7 @@ class Step:
             at_ms=options.at_ms,
             expires_ms=options.expires_ms,
             expires_at_ms=options.expires_at_ms,
-            options=options.call,
+            options=own,
             cap=self.app.segment_cap,
         )
 
@@ -307,22 +316,25 @@ class Step:
 
     def _enqueue_once(self, prepared: Prepared) -> OperationId:
         """The store gives the id; the arguments are signed under the key, which is known before."""
+        with self._sending(1) as own:
+            return OperationId.parse(self.app.store.enqueue(self._keyed(prepared, own)))
+
+    def _keyed(self, prepared: Prepared, own: bytes) -> Chunk:
         options, code = self._options, self.code()
         ctx = context(self.app.app_id, self.name, code, f"{self.name}|{options.key}")
-        chunk = Chunk(
+        return Chunk(
             step=self.name,
             prio=options.prio,
             node="",
             incarnation=0,
             first=0,
-            payloads=[seal_call(prepared, code, self.app.ring, ctx, options.call)],
+            payloads=[seal_call(prepared, code, self.app.ring, ctx, own)],
             delay_ms=options.delay_ms,
             at_ms=options.at_ms,
             expires_ms=options.expires_ms,
             expires_at_ms=options.expires_at_ms,
             key=options.key,
         )
-        return OperationId.parse(self.app.store.enqueue(chunk))
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
         if kwargs or len(args) != self._plain_arity:

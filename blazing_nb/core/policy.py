@@ -48,10 +48,15 @@ class Stage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CallOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one call decides differently from its step; travels in its envelope. None: as the step says. `flow`: the
-    stages that follow it."""
+    """What one call decides differently from its step; travels in its envelope. None: as the step says.
+
+    `flow`: the stages that follow it. `traceparent`, `tracestate`: of the span that enqueued it, as W3C says; empty
+    where there is none.
+    """
 
     retries: int | None = None
     timeout_ms: int | None = None
     retention_ms: int | None = None
     flow: tuple[Stage, ...] = ()
+    traceparent: str = ""
+    tracestate: str = ""

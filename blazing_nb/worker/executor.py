@@ -35,6 +35,7 @@ from blazing_nb.worker.current import Running, running
 from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
 from blazing_nb.worker.stage import next_stage
+from blazing_nb.worker.trace import processing
 
 log = logging.getLogger(__name__)
 RESULT_LIMIT = 1 << 20
@@ -102,7 +103,8 @@ class Executor:
                 self._timed[id(execution)] = execution
                 self.on_timed()
             assert execution.code is not None  # noqa: S101 - _open has set it
-            value = execution.code.function(*args, **kwargs)
+            with processing(execution.running, execution.options):
+                value = execution.code.function(*args, **kwargs)
         except BaseException as error:
             failure = error
         running.set(None)
@@ -118,7 +120,8 @@ class Executor:
             args, kwargs = self._open(execution)
             assert execution.code is not None  # noqa: S101 - _open has set it
             async with asyncio.timeout(execution.timeout_s) as limit:
-                value = await execution.code.function(*args, **kwargs)
+                with processing(execution.running, execution.options):
+                    value = await execution.code.function(*args, **kwargs)
         except TimeoutError as error:
             late = limit is not None and limit.expired()
             return self._failed(execution, _overran(execution.timeout_s) if late else error)

@@ -1,14 +1,15 @@
 """`--metrics-port`: the app's and the worker's figures for Prometheus. Asks the store when it is scraped; owns its HTTP
 server. Needs the extra `metrics`.
 
-Every worker answers for its whole app (the counters are the store's, and survive workers), so scrapes of several workers
-agree: take `max by (app, step)`. Only `blazing_worker_*` and `process_*` are the worker's own.
+Every worker answers for its whole app (the counters are the store's, and survive workers), so scrapes of several
+workers agree: take `max by (app, step)`. Only `blazing_worker_*` and `process_*` are the worker's own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -168,13 +169,12 @@ def _counters(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _histograms(snapshot: Snapshot) -> Iterator[Metric]:
     from prometheus_client.metrics_core import HistogramMetricFamily
-    from prometheus_client.utils import floatToGoString
 
     for name, text in HISTOGRAMS.items():
         family = HistogramMetricFamily(f"blazing_{name}_seconds", f"seconds {text}", labels=["app", "step"])
         for step in snapshot.steps:
             counts = _counts(step, name)
-            buckets = [(floatToGoString(bound), float(n)) for bound, n in cumulative(counts)]
+            buckets = [("+Inf" if math.isinf(bound) else f"{bound:g}", float(n)) for bound, n in cumulative(counts)]
             family.add_metric([snapshot.app, step.step], buckets, total_s(counts))
         yield family
 

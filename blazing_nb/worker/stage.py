@@ -21,7 +21,7 @@ def next_stage(app: str, ring: KeyRing, job: Job, options: CallOptions, value: o
     """
     stage, *rest = options.flow
     ctx = context(app, stage.step, stage.code, job.operation)
-    payload = seal_call(_argument(value), stage.code, ring, ctx, _options(stage.options, tuple(rest)))
+    payload = seal_call(_argument(value), stage.code, ring, ctx, _options(stage.options, tuple(rest), options))
     return Next(stage.step, stage.prio, payload, len(options.flow), _root(job), stage.delay_ms, stage.deadline_ms)
 
 
@@ -29,12 +29,13 @@ def _argument(value: object) -> Prepared:
     return prepare_call((value,), {})
 
 
-def _options(own: bytes, rest: tuple[object, ...]) -> bytes:
-    """The stage's own options, and the stages after it."""
-    if not rest:
+def _options(own: bytes, rest: tuple[object, ...], before: CallOptions) -> bytes:
+    """The stage's own options, the stages after it, and the trace that they all belong to."""
+    if not rest and not before.traceparent:
         return own
     options = _decode(own) if own else CallOptions()
-    return _encode(msgspec.structs.replace(options, flow=rest))
+    trace = {"traceparent": before.traceparent, "tracestate": before.tracestate}
+    return _encode(msgspec.structs.replace(options, flow=rest, **trace))
 
 
 def _root(job: Job) -> str:

@@ -7,6 +7,7 @@ import re
 import socket
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,6 +99,19 @@ def test_a_scrape_is_answered_while_the_store_is_away(app: Blazing, url: str, mo
     worker.close()
     with pytest.raises(OSError, match="refused"):
         scrape(exporter.address)
+
+
+def test_what_the_page_on_monitoring_names_is_exported(app: Blazing, url: str) -> None:
+    worker = Worker(app.app_id, url=url, metrics_port=0).start()
+    app.step(same).map(range(3)).results(10)
+    assert worker._exporter is not None
+    exported = {name for name, _ in scrape(worker._exporter.address)}
+    worker.close()
+    exported |= {name.removesuffix("_bucket") for name in exported}
+    page = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
+    named = set(re.findall(r"(?:blazing|process)_[a-z_]+[a-z]", page)) - {"blazing_nb", "blazing_worker", "process_"}
+    assert len(named) > 20
+    assert named <= exported
 
 
 @given(st.lists(st.floats(1, 1e9), min_size=1))
