@@ -22,6 +22,11 @@ WorkerFactory = Callable[..., "Child"]
 _numbers = itertools.count(1)
 
 
+def python_command(*arguments: str) -> list[str]:
+    """`blazing-nb ARGUMENTS` of this environment."""
+    return [sys.executable, "-m", "blazing_nb", *arguments]
+
+
 class Child:
     """A process started by command, its output read as it comes. Killed by its own pid, never by name."""
 
@@ -139,8 +144,8 @@ def stop_everything(home: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLAZING_HOME", str(home))
-        for record in (home / "workers").glob("*.json"):
-            Blazing(unquote(record.stem)).workers.stop()
+        for folder in (home / "workers").glob("*"):
+            Blazing(unquote(folder.name)).workers.stop()
         embedded.stop()
 
 
@@ -155,7 +160,7 @@ def worker_process(url: str, app_id: str, blazing_home: Path) -> Iterator[Worker
     children: list[Child] = []
 
     def start(*arguments: str, app: str = app_id, lease: float = 10.0) -> Child:
-        command = [sys.executable, "-m", "blazing_nb", "worker", "--app", app, "--url", url]
+        command = python_command("worker", "--app", app, "--url", url)
         child = Child([*command, "--lease", str(lease), *arguments])
         children.append(child)
         child.wait_for_line(lambda line: line.startswith("ready"))

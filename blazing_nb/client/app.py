@@ -15,6 +15,7 @@ from blazing_nb.client.caller import Caller
 from blazing_nb.client.doctor import Diagnosis, diagnose
 from blazing_nb.client.drain import Drained, drain
 from blazing_nb.client.failed import Failed
+from blazing_nb.client.hook import define_hook
 from blazing_nb.client.listener import Listener
 from blazing_nb.client.listing import Listing
 from blazing_nb.client.monitor import roll_ups_frame, segments_frame
@@ -87,6 +88,7 @@ class Blazing:
         self.segment_cap = segment_cap
         self.steps: dict[str, Step] = {}
         self.workers = Workers(self)
+        self._hook: Callable[[], Any] | None = None
         self.session = 0
         self._lock = threading.RLock()
         self._pid = 0
@@ -143,6 +145,7 @@ class Blazing:
         self._unique = ""
         self.session = next(_sessions)
         self._pid = os.getpid()
+        self.define_hook()
 
     def _resolve(self) -> str:
         url = self._url or os.environ.get("BLAZING_REDIS_URL")
@@ -326,6 +329,23 @@ class Blazing:
         except asyncio.CancelledError:
             operation.cancel()
             raise
+
+    def on_start(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """Register what every worker runs before it claims: `@app.on_start` on a function without arguments, plain or
+        `async`. For what a worker loads once: fill a module's globals or a cache. A worker on which it raises is not
+        ready, and says why. Where its code is new, workers that run already stop claiming until they have run it.
+        """
+        if not callable(function):
+            raise UsageError(f"@app.on_start takes a function, not {type(function).__name__}.")
+        self._hook = function
+        if self._pid == os.getpid():
+            self.define_hook()
+        return function
+
+    def define_hook(self) -> None:
+        """Record the function of `on_start`, if there is one, in the store."""
+        if self._hook is not None:
+            define_hook(self, self._hook)
 
     def __getitem__(self, name: str) -> Step:
         """The step of that name. Raises `UnknownStep`, which lists those there are."""

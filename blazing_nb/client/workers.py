@@ -1,41 +1,63 @@
-"""Worker processes of an app on this machine: started by command, found again by process id and start time."""
+"""`app.workers`: the app's worker processes on this machine, and some verbs for all of its workers everywhere."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import msgspec
 
-from blazing_nb.errors import UsageError, WorkersNotReady
-from blazing_nb.store.home import file_name, home
-from blazing_nb.store.process import is_alive, started_at
+from blazing_nb.client.supervising import ATTEMPTS, TURN_S, Supervising, python_path
+from blazing_nb.core.supervision import PLACES, Order, Orders, Post, Setting
+from blazing_nb.errors import StepNotEnqueueable, UsageError, WorkersNotReady
+from blazing_nb.store.process import is_alive, owner
+from blazing_nb.store.station import tail
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from blazing_nb.client.app import Blazing
 
-LOG_LINES = 8
-_children: dict[int, subprocess.Popen[bytes]] = {}
-"""What this process started: workers outlive the app that asked for them, and are reaped here."""
-LIMIT = 64
-TURN_S = 0.02
+START_S = 30.0
+COLUMNS = [
+    "place",
+    "state",
+    "pid",
+    "worker_id",
+    "owner",
+    "since",
+    "starts",
+    "failures",
+    "done",
+    "memory_mb",
+    "reason",
+    "log",
+]
+
+
+class WorkerOptions(TypedDict, total=False):
+    """How workers are started: what is not given stays as it is, or is as `Worker` has it."""
+
+    lease: float
+    threads: int
+    processes: int
+    grace: float
+    patience: float
+    max_operations: int
+    max_memory_mb: float
 
 
 class WorkerProcess(msgspec.Struct, frozen=True):
-    """A process that this user started for the app here. `started` is its start time: with the pid it names it."""
+    """A worker process on this machine. `started` is its start time: with the pid it names it."""
 
     pid: int
     started: str
     log: str
+    state: str = ""
+    worker_id: str = ""
 
     @property
     def alive(self) -> bool:
@@ -43,7 +65,11 @@ class WorkerProcess(msgspec.Struct, frozen=True):
 
 
 class Workers:
-    """`app.workers`: starts, lists and stops worker processes. They outlive the kernel."""
+    """`app.workers`: starts, lists, scales and stops worker processes, through a supervisor that outlives the kernel.
+
+    The supervisor starts a worker that died anew (at once slowly, then slower), one whose memory or work is above a
+    limit too. Iterating gives the processes that live here.
+    """
 
     def __init__(self, app: Blazing) -> None:
         self._app = app
@@ -54,146 +80,171 @@ class Workers:
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"<code>{escape(repr(self))}</code>"
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in (p.place, p.state, p.pid, p.reason)) + "</tr>"
+            for p in self._supervising.posts()
+        )
+        head = "<tr><th>place</th><th>state</th><th>pid</th><th>reason</th></tr>"
+        return f"<p><code>{escape(repr(self))}</code></p>" + (f"<table>{head}{rows}</table>" if rows else "")
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[WorkerProcess]:
-        """Those that live, in the order of their start."""
-        self._reap()
-        return iter([process for process in self._read() if process.alive])
+        """Those that live, by place."""
+        posts = [post for post in self._supervising.posts() if post.lives]
+        return iter([WorkerProcess(p.pid, p.started, p.log, p.state, p.worker_id) for p in posts])
 
-    def start(self, n: int = 1, *, wait: float = 15.0, lease: float = 10.0, threads: int = 8) -> Workers:
-        """Start `n` more processes; return when all are ready to claim.
+    def start(
+        self, n: int = 1, *, wait: float = START_S, detached: bool = True, **options: Unpack[WorkerOptions]
+    ) -> Workers:
+        """Have at least `n` worker processes here; return when all are ready to claim. Again it starts no others.
+
+        Ready means: registered, `on_start` has run, the steps of this app can be loaded. Workers whose options differ
+        from what is asked now are replaced, one by one.
 
         Args:
             n: processes, 1 to 64.
-            wait: seconds for all of them to register; 0 does not wait.
-            lease: seconds until a dead worker's operations run elsewhere.
+            wait: seconds for all of them to become ready; 0 does not wait.
+            detached: they outlive this process; False: they end with it, even if it is killed.
+            lease: seconds until the operations of a worker that cannot be reached run elsewhere.
             threads: plain functions executed at once in each.
+            processes: operations of steps with `lane="process"` executed at once in each.
+            grace: seconds that a worker which shall end may go on with what is in flight.
+            patience: seconds that one may take to become ready; then it is started anew.
+            max_operations, max_memory_mb: another takes its place after so many operations, or above so much memory.
 
         Raises:
-            WorkersNotReady: `reasons` has exit codes and last log lines; those that are ready go on.
+            WorkersNotReady: `reasons` says which and why, with exit codes and last log lines. Those that are ready go
+                on, and the supervisor goes on trying the others, until `stop()`.
+            UsageError: nothing was started.
         """
-        if not 1 <= n <= LIMIT:
-            raise UsageError(f"start takes 1 to {LIMIT} processes, not {n}.")
-        self._app.connect()
-        self._app.ring  # noqa: B018 - made before the workers look for it
-        made = [self._spawn(lease, threads) for _ in range(n)]
-        self._write([*self, *made])
-        if wait:
-            self._wait_ready(made, wait)
-        return self
+        if not 1 <= n <= PLACES:
+            raise UsageError(f"start takes 1 to {PLACES} processes, not {n}.")
+        name = "" if detached else owner()
+        return self._order(name, wait, lambda found: max(n, found), options)
 
-    def scale(self, n: int, **options: float) -> Workers:
-        """Start or stop processes until `n` live; options as for `start`."""
-        if not 0 <= n <= LIMIT:
-            raise UsageError(f"An app has 0 to {LIMIT} worker processes on a machine, not {n}.")
-        living = list(self)
-        if n > len(living):
-            return self.start(n - len(living), **options)  # type: ignore[arg-type]
-        self._end(living[n:], 30.0)
-        return self
+    def scale(self, n: int, *, wait: float = START_S, **options: Unpack[WorkerOptions]) -> Workers:
+        """Have exactly `n` detached worker processes here, 0 to 64; options and errors as for `start`."""
+        if not 0 <= n <= PLACES:
+            raise UsageError(f"An app has 0 to {PLACES} worker processes on a machine, not {n}.")
+        if n == 0 and not self._supervising.posts():
+            return self
+        return self._order("", wait, lambda found: n, options)
 
     def stop(self, timeout: float = 30.0) -> int:
-        """SIGTERM to all: they finish what is in flight. Whoever still lives after `timeout` seconds is killed (its
-        operations are rescued when its lease ends). How many were stopped."""
-        living = list(self)
-        self._end(living, timeout)
+        """End all of this machine: they claim nothing more and finish what is in flight; what is left after `timeout`
+        seconds is given back. How many were stopped."""
+        if timeout < 0:
+            raise UsageError(f"timeout is at least 0 s, not {timeout}.")
+        supervising = self._supervising
+        living = [post for post in supervising.posts() if post.lives]
+        if not living and not supervising.station.orders().wanted:
+            return 0
+        version = supervising.order(lambda found: msgspec.structs.replace(found, orders=(), grace=timeout))
+        supervising.wait_gone(version, timeout)
         return len(living)
 
-    # -- processes ---------------------------------------------------------------------------------------------------
+    def to_frame(self) -> pd.DataFrame:
+        """One row a place or process here: its state, since when, how often it was started, why its last process ended
+        (or is to end), the last lines of its log."""
+        import pandas as pd
 
-    def _spawn(self, lease: float, threads: int) -> WorkerProcess:
-        logs = home() / "logs"
-        logs.mkdir(mode=0o700, exist_ok=True)
-        path = logs / f"{file_name(self._app.app_id)}-{os.getpid()}-{time.time_ns():x}.log"
-        command = [sys.executable, "-m", "blazing_nb", "worker", "--app", self._app.app_id]
-        command += ["--lease", str(lease), "--threads", str(threads)]
-        # The url may hold a password: it travels in the environment, never in the process list.
-        environment = {**os.environ, "BLAZING_REDIS_URL": self._app.url, "PYTHONPATH": _python_path()}
-        with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as log:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
-        _children[child.pid] = child
-        return WorkerProcess(child.pid, started_at(child.pid) or "", str(path))
+        rows = []
+        for post in self._supervising.posts():
+            since = pd.Timestamp(post.since_ms, unit="ms", tz="UTC")
+            known = {**msgspec.structs.asdict(post), "since": since, "log": _tail(post)}
+            rows.append([known[column] for column in COLUMNS])
+        return pd.DataFrame(rows, columns=COLUMNS)
 
-    def _wait_ready(self, made: list[WorkerProcess], wait: float) -> None:
-        end = time.monotonic() + wait
-        host = socket.gethostname()
-        while True:
-            ready = {worker.pid for worker in self._app.snapshot().workers if worker.host == host}
-            missing = [process for process in made if process.pid not in ready]
-            self._reap()
-            if not missing:
-                return
-            if time.monotonic() > end or not any(process.alive for process in missing):
-                reasons = {process.pid: self._reason(process) for process in missing}
-                raise WorkersNotReady(
-                    f"{len(missing)} of {len(made)} workers were not ready: "
-                    + "; ".join(f"pid {pid}: {reason}" for pid, reason in reasons.items()),
-                    reasons=reasons,
-                )
-            time.sleep(TURN_S)
+    def events(self) -> pd.DataFrame:
+        """What the supervisor did last, and why: at, place (-1: none), what."""
+        import pandas as pd
 
-    def _reason(self, process: WorkerProcess) -> str:
-        child = _children.get(process.pid)
-        code = child.poll() if child else None
-        state = "still starting" if process.alive else f"ended with code {code}"
-        lines = Path(process.log).read_text(errors="replace").splitlines()[-LOG_LINES:]
-        return f"{state}; its log ends with: {' / '.join(lines) or 'nothing'}"
+        state = self._supervising.station.state()
+        rows = [(pd.Timestamp(e.at_ms, unit="ms", tz="UTC"), e.place, e.what) for e in state.events] if state else []
+        return pd.DataFrame(rows, columns=["at", "place", "what"])
 
-    def _end(self, processes: list[WorkerProcess], timeout: float) -> None:
-        end = time.monotonic() + timeout
-        for process in processes:
-            _signal(process, signal.SIGTERM)
-        while any(process.alive for process in processes):
-            self._reap()
-            if time.monotonic() > end:
-                for process in processes:
-                    _signal(process, signal.SIGKILL)
-                end += 5.0
-            time.sleep(TURN_S)
-        self._reap()
-        self._write(list(self))
-
-    def _reap(self) -> None:
-        """Take our own children's exit codes, so that they do not stay as zombies."""
-        for child in _children.values():
-            child.poll()
-
-    # -- the record --------------------------------------------------------------------------------------------------
+    # -- ordering ----------------------------------------------------------------------------------------------------
 
     @property
-    def _path(self) -> Path:
-        return home() / "workers" / f"{file_name(self._app.app_id)}.json"
+    def _supervising(self) -> Supervising:
+        return Supervising(self._app.app_id)
 
-    def _read(self) -> list[WorkerProcess]:
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=list[WorkerProcess])
-        except FileNotFoundError:
-            return []
+    def _order(self, name: str, wait: float, number: Callable[[int], int], options: WorkerOptions) -> Workers:
+        app = self._app.connect()
+        app.ring  # noqa: B018 - made before the workers look for it
+        steps_version = self._define()
 
-    def _write(self, processes: list[WorkerProcess]) -> None:
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        draft = self._path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps([msgspec.to_builtins(process) for process in processes]))
-        draft.replace(self._path)
+        def change(found: Orders) -> Orders:
+            if found.wanted and found.url != app.url:
+                raise UsageError(
+                    f"Workers of app {app.app_id!r} on this machine serve another store. app.workers.stop() first."
+                )
+            old = found.of(name) or Order(0, name)
+            order = Order(number(old.n), name, _setting(old.setting, options))
+            made = msgspec.structs.replace(found, url=app.url, path=python_path(), cwd=os.getcwd(), grace=30.0)
+            return made.having(order)
+
+        version = self._supervising.order(change)
+        if wait:
+            self._wait_ready(version, name, steps_version, wait)
+        return self
+
+    def _define(self) -> int:
+        """Make this app's steps and its `on_start` known, so that workers can try to load them; their version."""
+        self._app.define_hook()
+        for step in list(self._app.steps.values()):
+            with suppress(StepNotEnqueueable):  # it says so where it is enqueued
+                step.code()
+        return self._app.store.version()
+
+    def _wait_ready(self, version: int, name: str, steps_version: int, wait: float) -> None:
+        end, supervising = time.monotonic() + wait, self._supervising
+        while True:
+            state = supervising.obeyed(version)
+            posts = [p for p in state.posts if p.owner == name and p.state != "leaving"] if state else []
+            order = supervising.station.orders().of(name)
+            wanted = order.n if order else 0
+            reasons = {post.place: why for post in posts if (why := self._unready(post, steps_version))}
+            places = {post.place for post in posts}
+            if state and not reasons and len(places) >= wanted:
+                return
+            hopeless = reasons and all(p.failures >= ATTEMPTS for p in posts if p.place in reasons)
+            if hopeless or time.monotonic() > end:
+                self._refuse(reasons, wanted, state.store if state else "the supervisor does not answer")
+            time.sleep(TURN_S)
+
+    def _unready(self, post: Post, version: int) -> str:
+        """Why it is not ready; empty where it is."""
+        missing = {step: why for step, why in post.refuses.items() if step in self._app.steps}
+        if post.state == "starting" or post.state == "waiting":
+            log = f"; its log ends with: {_tail(post) or 'nothing'}" if post.lives else ""
+            return f"pid {post.pid or '-'} is {post.state}{log}. {post.reason}".strip()
+        if post.steps_version < version:
+            return f"pid {post.pid} has not yet tried to load all steps"
+        if missing:
+            return f"pid {post.pid} cannot load " + "; ".join(f"{step!r}: {why}" for step, why in missing.items())
+        return ""
+
+    def _refuse(self, reasons: dict[int, str], wanted: int, store: str) -> None:
+        text = "; ".join(f"place {place}: {why}" for place, why in reasons.items())
+        raise WorkersNotReady(
+            f"{len(reasons)} of {wanted} workers were not ready: {text}{f' ({store})' if store else ''} "
+            "The supervisor goes on trying; app.workers.stop() ends that.",
+            reasons=reasons,
+        )
 
 
-def _signal(process: WorkerProcess, number: signal.Signals) -> None:
-    if process.alive:
-        with contextlib.suppress(ProcessLookupError):  # it ended between the look and the signal
-            os.kill(process.pid, number)
+def _setting(old: Setting, options: WorkerOptions) -> Setting:
+    unknown = set(options) - set(WorkerOptions.__annotations__)
+    if unknown:
+        known = ", ".join(WorkerOptions.__annotations__)
+        raise TypeError(f"no option {', '.join(map(repr, sorted(unknown)))}; there are: {known}.")
+    return old.changed(**options)
 
 
-def _python_path() -> str:
-    """This process's import path, so that steps of its modules can be imported by the workers."""
-    return os.pathsep.join(dict.fromkeys(path or os.getcwd() for path in ["", *sys.path]))
+def _tail(post: Post) -> str:
+    from pathlib import Path
+
+    return tail(Path(post.log)).replace("\n", " / ") if post.log else ""

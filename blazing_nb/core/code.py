@@ -10,6 +10,9 @@ from blazing_nb.core.codec import HASH_SIZE
 from blazing_nb.core.signature import MAC_SIZE, KeyRing, context
 from blazing_nb.errors import CodeRefused, PayloadInvalid
 
+HOOK = "@start"
+"""Stands among the steps for what a worker runs when it starts; no step's name begins so."""
+
 
 class CodeRecord(msgspec.Struct, frozen=True):
     """`kind` is "import" (`ref` is module:qualname) or "source" (`blob` is a cloudpickle, by value).

@@ -42,7 +42,11 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """A registered worker; `lease_ms_left` is negative where it is overdue."""
+    """A registered worker; `lease_ms_left` is negative where it is overdue.
+
+    `state`: warming (it claims nothing yet), ready, held (at a barrier) or draining. `steps_version` is how new the
+    steps are that it has tried to load.
+    """
 
     worker_id: str
     consumer: str
@@ -56,6 +60,8 @@ class Worker(msgspec.Struct, frozen=True):
     version: str = ""
     refuses: dict[str, str] = {}
     """Steps whose code does not load there -> why. Others get their operations."""
+    state: str = "ready"
+    steps_version: int = 0
 
 
 class Need(msgspec.Struct, frozen=True):

@@ -10,8 +10,7 @@ from pathlib import Path
 
 def unique_name() -> str:
     """A name for this process that says where it runs, fit for keys."""
-    host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:32]
-    return f"{host}-{os.getpid()}-{os.urandom(3).hex()}"
+    return f"{host_name()}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
 def started_at(pid: int) -> str | None:
@@ -30,6 +29,17 @@ def is_alive(pid: int, started: str) -> bool:
     return bool(started) and started_at(pid) == started
 
 
+def owner() -> str:
+    """This process's name for those that shall end with it: `<pid>:<start time>`."""
+    return f"{os.getpid()}:{started_at(os.getpid())}"
+
+
+def is_owner_alive(text: str) -> bool:
+    """Whether the process lives that `owner()` named so."""
+    pid, _, started = text.partition(":")
+    return is_alive(int(pid), started)
+
+
 def is_stopped(pid: int) -> bool:
     """Whether it is stopped by a signal or a debugger."""
     try:
@@ -39,6 +49,23 @@ def is_stopped(pid: int) -> bool:
             return False
     command = ["ps", "-o", "stat=", "-p", str(pid)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip().startswith("T")
+
+
+def memory_bytes(pid: int) -> int:
+    """The process's resident memory; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/statm").exists():
+            return 0
+    command = ["ps", "-o", "rss=", "-p", str(pid)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return int(found or 0) * 1024
+
+
+def host_name() -> str:
+    """This machine's name, fit for keys."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:32]
 
 
 def _from_ps(pid: int) -> str | None:

@@ -92,8 +92,8 @@ def parse_snapshot(app: str, reply: bytes) -> Snapshot:
         app=app,
         at_ms=int(now_ms),
         segments=[_segment(row, int(now_ms)) for row in segments],
-        steps=[_step(name, dict(zip(flat[::2], flat[1::2], strict=True))) for name, flat in steps],
-        workers=[_worker(row, int(now_ms)) for row in workers],
+        steps=[_step(name, dict(zip(flat[::2], flat[1::2], strict=True))) for name, flat in steps if name[0] != "@"],
+        workers=[parse_worker(row, int(now_ms)) for row in workers],
         needs=[Need(python, step, int(n), int(since)) for python, step, n, since in needs],
     )
 
@@ -129,7 +129,8 @@ def _step(name: str, stats: dict[str, str]) -> Step:
     )
 
 
-def _worker(row: list[Any], now_ms: int) -> Worker:
+def parse_worker(row: list[Any], now_ms: int) -> Worker:
+    """[consumer, end of its lease in ms, [field, value, ...]] as a record."""
     consumer, end_ms, flat = row
     info = dict(zip(flat[::2], flat[1::2], strict=True))
     return Worker(
@@ -144,6 +145,8 @@ def _worker(row: list[Any], now_ms: int) -> Worker:
         python=info.get("python", ""),
         version=info.get("version", ""),
         refuses=_refuses(info.get("refuses", "")),
+        state=info.get("state", "ready"),
+        steps_version=int(info.get("steps", 0)),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from blazing_nb.core.code import HOOK
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.name import check_name
 from blazing_nb.core.snapshot import Snapshot
@@ -183,7 +184,17 @@ class Store:
     def steps(self) -> dict[str, bytes]:
         """All steps of the app, with their options as they were defined."""
         flat = self.connection().call("HGETALL", self.keys.steps)
-        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+        found = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+        found.pop(HOOK, None)
+        return found
+
+    def hook(self) -> bytes:
+        """What was defined to run when a worker starts, as the options of a step; empty where nothing was."""
+        return self.connection().call("HGET", self.keys.steps, HOOK) or b""
+
+    def version(self) -> int:
+        """How often the steps have changed."""
+        return int(self.connection().call("HGET", self.keys.meta, "version") or 0)
 
     def code(self, digest: bytes) -> bytes | None:
         """The sealed code record of that hash."""
@@ -395,6 +406,10 @@ class Store:
         """The worker's own pending operations that it does not hold: those of a claim whose reply was lost."""
         request = {"worker": worker, "held": dict.fromkeys(held, True)}
         return parse_claims(self._run("recover", request, now_ms=now_ms))
+
+    def instruct(self, text: str, workers: Sequence[str] = (), *, now_ms: int | None = None) -> int:
+        """Tell workers, all or these, to `accept`, `drain`, `hold <ms>` or `close <ms>`; how many were told."""
+        return int(self._run("instruct", {"text": text, "workers": list(workers)}, now_ms=now_ms))
 
     def retire(self, worker: str, *, now_ms: int | None = None) -> bool:
         """The worker leaves; True where it was registered."""

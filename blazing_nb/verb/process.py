@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import os
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ def worker(app: Blazing, args: argparse.Namespace) -> int:
         os.environ["BLAZING_KEY_FILE"] = os.path.abspath(args.key_file)  # for the processes that it starts, too
     name = args.worker_id or unique_name()
     Journal(app.app_id, name, args.log_format, args.log_level).configure()
+    faulthandler.enable()
     return Worker(
         app.app_id,
         name,
@@ -32,7 +34,8 @@ def worker(app: Blazing, args: argparse.Namespace) -> int:
         grace=args.grace,
         metrics_port=args.metrics_port,
         metrics_host=args.metrics_host,
-    ).run()
+        patience=args.patience,
+    ).run(args.owner)
 
 
 def demo(app: Blazing, args: argparse.Namespace) -> int:
@@ -57,6 +60,8 @@ def _worker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lease", type=float, default=10.0, metavar="S", help="seconds (default: 10)")
     parser.add_argument("--threads", type=int, default=8, metavar="N", help="plain functions at once (default: 8)")
     parser.add_argument("--processes", type=int, metavar="N", help="of steps with lane=process (default: the cores)")
+    parser.add_argument("--patience", type=float, default=120.0, metavar="S", help="seconds to reach the store (120)")
+    parser.add_argument("--owner", default="", metavar="PID:START", help="end with that process")
     parser.add_argument("--grace", type=float, default=30.0, metavar="S", help="seconds to finish (default: 30)")
     parser.add_argument("--key-file", metavar="PATH", help="the app's keys, mode 0600; default: BLAZING_KEY_FILE")
     parser.add_argument("--metrics-port", type=int, metavar="PORT", help="for Prometheus; 0: any; default: none")

@@ -36,6 +36,7 @@ class Heartbeat:
         self._progress = progress
         self._on_lost = on_lost
         self._stopped = threading.Event()
+        self._hastened = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bz-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -44,13 +45,20 @@ class Heartbeat:
     def stop(self) -> None:
         """Stop beating. Repeatable; does not wait for a beat under way."""
         self._stopped.set()
+        self._hastened.set()
+
+    def hasten(self) -> None:
+        """Beat now: there is something to tell."""
+        self._hastened.set()
 
     def _run(self) -> None:
         interval = self._lease_ms / 1000 / HEARTBEATS_PER_LEASE
         beaten = time.monotonic()
-        while not self._stopped.wait(min(interval, PROGRESS_S)):
+        while not self._stopped.is_set():
+            hastened = self._hastened.wait(min(interval, PROGRESS_S))
+            self._hastened.clear()
             progress, now = self._progress(), time.monotonic()
-            if not progress and now - beaten < interval - PROGRESS_S / 2:
+            if self._stopped.is_set() or not (hastened or progress or now - beaten >= interval - PROGRESS_S / 2):
                 continue
             beaten = now
             try:

@@ -14,7 +14,7 @@ import sys
 
 from blazing_nb.core.policy import HEARTBEATS_PER_LEASE
 from blazing_nb.errors import StoreError
-from blazing_nb.store.process import is_stopped
+from blazing_nb.store.process import is_owner_alive, is_stopped, owner
 from blazing_nb.store.store import Store
 
 
@@ -22,7 +22,7 @@ class Pulse:
     """Starts the process for one registration of a worker; `stop` ends it."""
 
     def __init__(self, url: str, app: str, worker: str, lease_ms: int) -> None:
-        self._orders = {"url": url, "app": app, "worker": worker, "lease_ms": lease_ms, "pid": os.getpid()}
+        self._orders = {"url": url, "app": app, "worker": worker, "lease_ms": lease_ms, "owner": owner()}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -48,10 +48,13 @@ class Pulse:
 
 def beat(orders: dict[str, str | int]) -> None:
     """Renew until the pipe ends or the lease is lost."""
-    lease_ms, pid = int(orders["lease_ms"]), int(orders["pid"])
+    lease_ms, worker = int(orders["lease_ms"]), str(orders["owner"])
+    pid = int(worker.partition(":")[0])
     interval_s = lease_ms / 1000 / HEARTBEATS_PER_LEASE
     store = Store(str(orders["app"]), str(orders["url"]), timeout_s=max(0.5, interval_s), deadline_s=interval_s)
     while not select.select([sys.stdin], [], [], interval_s)[0]:
+        if not is_owner_alive(worker):
+            return  # a process that a step forked may hold the pipe open
         if is_stopped(pid):
             continue
         try:

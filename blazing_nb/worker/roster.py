@@ -39,6 +39,8 @@ class Roster:
         self._code_of: dict[str, bytes] = {}
         self.refused: dict[str, Refusal] = {}
         self.version = -1
+        self.hook = b""
+        """The hash of what runs before a worker claims; empty where there is none."""
 
     def refresh(self, version: int) -> None:
         """Read the steps; `version` is what the store called this state."""
@@ -47,6 +49,8 @@ class Roster:
         self._code_of = {step: option.get("code", b"") for step, option in options.items()}
         for step in [step for step, found in self.refused.items() if self._code_of.get(step) != found.digest]:
             del self.refused[step]
+        hook = self._store.hook()
+        self.hook = msgspec.msgpack.decode(hook)["code"] if hook else b""
         self._bells = {self._store.keys.bell(step): step for step in self._lane_of}
         self._by_lane = {}
         for step, lane in sorted(self._lane_of.items()):

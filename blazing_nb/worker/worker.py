@@ -5,23 +5,22 @@ One thread talks to the store; it sleeps on the bell's socket and on a wake-up s
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import selectors
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from blazing_nb import __version__
 from blazing_nb.core.name import check_name
+from blazing_nb.core.supervision import Setting
 from blazing_nb.errors import StoreError, UsageError
 from blazing_nb.store import embedded
 from blazing_nb.store.bell import Bell
+from blazing_nb.store.connection import Connection
 from blazing_nb.store.process import unique_name
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.secret import load_ring
@@ -31,6 +30,7 @@ from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.exporter import Exporter
 from blazing_nb.worker.heartbeat import Heartbeat
 from blazing_nb.worker.holding import Batch, Holding
+from blazing_nb.worker.instruction import Instructions
 from blazing_nb.worker.job import Job
 from blazing_nb.worker.journal import about
 from blazing_nb.worker.lane import PATIENCE_S, AsyncLane, Outbox, ThreadLane
@@ -38,13 +38,16 @@ from blazing_nb.worker.output import Catcher, catch, release
 from blazing_nb.worker.process_lane import ProcessLane
 from blazing_nb.worker.pulse import Pulse
 from blazing_nb.worker.roster import Roster
+from blazing_nb.worker.service import serve
 from blazing_nb.worker.vault import Vault
+from blazing_nb.worker.warmup import Warmup
 
 log = logging.getLogger(__name__)
 IDLE_S = 1.0
 LOG_S = 0.3
 CLAIM_LIMIT = 256
 REFUSED_S = 0.5
+REACH_S = 2.0
 ASYNC_SLOTS = 1000
 LANES = ("thread", "async", "process")
 Lane = ThreadLane | AsyncLane | ProcessLane
@@ -62,6 +65,7 @@ class Worker:
         lease: seconds that claims stay good without a heartbeat; 0.3 to 3600.
         grace: seconds that a first SIGTERM waits for operations in flight.
         metrics_port, metrics_host: where Prometheus may scrape; 0: any free port. Needs the extra `metrics`.
+        patience: seconds that `run()` waits for a store that is not there yet.
 
     Its life: `start()`, `stop_accepting()`, `wait_for_completion(timeout)`, `close()`; or `run()`, which does
     all of it on signals.
@@ -79,16 +83,13 @@ class Worker:
         grace: float = 30.0,
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
+        patience: float = 120.0,
     ) -> None:
         self._processes = os.cpu_count() or 1 if processes is None else processes
-        if not 0.3 <= lease <= 3600 or min(threads, self._processes) < 1 or grace < 0:
-            raise UsageError(
-                "A worker needs 0.3 <= lease <= 3600 s, threads >= 1, processes >= 1 and grace >= 0 s.", lease=lease
-            )
+        self._setting = Setting(lease, threads, processes, grace, patience)
         self.app_id = check_name(app_id, "app_id")
         self.worker_id = check_name(worker_id or unique_name(), "worker_id")
         self._lease_ms = round(lease * 1000)
-        self._grace_s = grace
         self._url = url or os.environ.get("BLAZING_REDIS_URL")
         self._threads = threads
         self._metrics = (metrics_host, metrics_port)
@@ -97,8 +98,10 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._accepting = True
         self._stopping = threading.Event()
-        self._force = threading.Event()
         self._drained = threading.Condition()
+        self._instructions = Instructions()
+        self.on_news: Callable[[], None] = lambda: None
+        """Called when whoever runs it should look at its state."""
         self.catcher = Catcher()
         self._logged_s = 0.0
         self._waiting = False
@@ -120,7 +123,7 @@ class Worker:
         """Connect, register, begin to claim. Raises `StoreUnavailable` where the store does not answer."""
         if self._thread is not None:
             raise UsageError("This worker was started before; make a new one.")
-        self._store = Store(self.app_id, self._url or embedded.ensure().url)
+        self._store = Store(self.app_id, self._address())
         self._store.check()
         self._export()
         ring = load_ring(self.app_id)
@@ -130,6 +133,8 @@ class Worker:
         self._waiting = False
         self._outbox = Outbox(self._wake)
         loader, vault = CodeLoader(self.app_id, ring, self._store.code), Vault(self.app_id, ring, self._store)
+        self._roster = Roster(self._store)
+        self._warmup = Warmup(self._store, loader, self._roster.refuse, self._warmed)
         executor = self._executor = Executor(self.app_id, ring, loader, vault.resolve)
         self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
         self._async_lane = AsyncLane(executor, self._outbox, ASYNC_SLOTS)
@@ -138,7 +143,6 @@ class Worker:
         )
         self._lanes: list[Lane] = [self._threads_lane, self._async_lane, self._process_lane]
         executor.on_timed = self._wake
-        self._roster = Roster(self._store)
         self._bell = Bell(self._store.dedicated())
         self._own_bell = Bell(self._store.dedicated())
         self._batch: Batch | None = None
@@ -146,15 +150,19 @@ class Worker:
         self._alone = self._draining = False
         self._term = 0
         self._register()
+        self._refresh(self._store.version())
         for lane in self._lanes:
             lane.start()
         self._thread = threading.Thread(target=self._run, name="bz-turn", daemon=True)
         self._thread.start()
+        self._warmup.start()
         return self
 
     def stop_accepting(self) -> None:
         """Claim nothing more; what is in flight goes on. Repeatable."""
         self._accepting = False
+        if self._thread is not None:
+            self._heartbeat.hasten()
         self._wake()
 
     def wait_for_completion(self, timeout: float | None = None) -> bool:
@@ -170,6 +178,7 @@ class Worker:
         if self._thread is None:
             return
         self._accepting = False
+        self._warmup.stop()
         self._stopping.set()
         self._wake()
         self._thread.join()
@@ -179,44 +188,64 @@ class Worker:
         self._wake_in.close()
         self._wake_out.close()
 
-    def run(self) -> int:
+    def run(self, owner: str = "") -> int:
         """Start, work until SIGTERM or SIGINT, drain for `grace` seconds, close. A second signal gives back at once.
 
+        Args:
+            owner: `<pid>:<start time>` of a process that it shall end with.
+
         Returns:
-            0 where everything in flight was committed, 1 where something was given back.
+            0 where everything in flight was committed, 1 where something was given back, 3 where it was told through
+            the store to leave, 4 where the app's `on_start` failed.
         """
-        stop = threading.Event()
-
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            if stop.is_set():
-                self._force.set()
-            stop.set()
-
         self.catcher = Catcher(self._wake)
         catch(self.catcher)
         try:
-            return self._serve(stop, on_signal)
+            return serve(self, self._setting.patience, self._setting.grace, owner)
         finally:
             release()
 
-    def _serve(self, stop: threading.Event, on_signal: Callable[[int, FrameType | None], None]) -> int:
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
-        self.start()
-        _say(f"ready {self.worker_id} app={self.app_id} pid={os.getpid()}")
-        while not stop.wait(IDLE_S):
-            if self._thread is None or not self._thread.is_alive():
-                log.critical("the turn loop ended")
-                return 2
-        self.stop_accepting()
-        _say(f"stopping {self.worker_id}: {len(self._holding)} in flight")
-        end = time.monotonic() + self._grace_s
-        clean = False
-        while not clean and not self._force.is_set() and time.monotonic() < end:
-            clean = self.wait_for_completion(min(0.1, max(0.0, end - time.monotonic())))
-        self.close()
-        _say(f"stopped {self.worker_id}: {self.done} done, {'nothing' if clean else 'rest'} given back")
-        return 0 if clean else 1
+    # -- looked at by whoever runs it --------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether its turn loop runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def state(self) -> str:
+        """new, warming (it claims nothing yet), ready, held (at a barrier) or draining."""
+        if self._thread is None:
+            return "new"
+        if not self._accepting:
+            return "draining"
+        return "warming" if not self._warmup.ready else "held" if self._instructions.held else "ready"
+
+    @property
+    def failure(self) -> str:
+        """Why it cannot be used: what `on_start` raised. Empty where all is well."""
+        return self._warmup.failure
+
+    @property
+    def instructions(self) -> Instructions:
+        """What it was told through the store."""
+        return self._instructions
+
+    @property
+    def held(self) -> int:
+        """Operations that it has claimed and not committed."""
+        return len(self._holding)
+
+    def reach(self) -> None:
+        """Raises `StoreUnavailable` where the store does not answer now."""
+        connection = Connection(self._address(), timeout_s=REACH_S, deadline_s=0.0)
+        try:
+            connection.call("PING")
+        finally:
+            connection.close()
+
+    def _address(self) -> str:
+        return self._url or embedded.ensure().url
 
     # -- the turn loop -----------------------------------------------------------------------------------------------
 
@@ -234,6 +263,7 @@ class Worker:
         self._term += 1
         self._lease_lost = False
         self._rung, self._due_s = True, 0.0
+        self._called = False
         self._holding.clear()
         self._heartbeat = Heartbeat(
             self._store, self.consumer, self._lease_ms, self._info, self._executor.progress, self._on_lost
@@ -243,8 +273,25 @@ class Worker:
         self._pulse.start()
 
     def _info(self) -> dict[str, str | int]:
-        running, refuses = self._executor.running(), self._roster.alarm()
-        return {"busy": len(self._holding), "done": self.done, "running": running, "refuses": refuses}
+        return {
+            "busy": len(self._holding),
+            "done": self.done,
+            "running": self._executor.running(),
+            "refuses": self._roster.alarm(),
+            "state": self.state,
+            "steps": self._warmup.version,
+        }
+
+    def _warmed(self) -> None:
+        """In the warm-up's thread: what can be claimed has changed, and so has what the others may see."""
+        self._rung = True
+        self._heartbeat.hasten()
+        self.on_news()
+        self._wake()
+
+    def _refresh(self, version: int) -> None:
+        self._roster.refresh(version)
+        self._warmup.request(version, self._roster.hook)
 
     def _export(self) -> None:
         host, port = self._metrics
@@ -301,23 +348,29 @@ class Worker:
                 log.warning("%s took longer than its timeout; its thread goes on, fenced", finished.job.operation)
             self._threads_lane.replace()
             self._outbox.finished.append(finished)
-        if self._outbox.finished or self._batch or (self._accepting and self._wants_claim()):
+        if self._outbox.finished or self._batch or self._called or self._wants_claim():
             self._turn()
         if not self._outbox.finished and not self._wants_claim():
             self._wait(selector)
 
+    @property
+    def _claims(self) -> bool:
+        """Whether it claims at all now."""
+        return self._accepting and self._warmup.ready and not self._instructions.held
+
     def _has_room(self) -> bool:
-        return self._accepting and not (self._alone and self._holding) and any(lane.room for lane in self._lanes)
+        return self._claims and not (self._alone and self._holding) and any(lane.room for lane in self._lanes)
 
     def _wants_claim(self) -> bool:
         return (self._rung or time.monotonic() >= self._due_s) and self._has_room()
 
     def _turn(self) -> None:
+        self._called = False
         batch = self._take()
         if batch and self.catcher:
             self._log()  # before the commit: whoever has the result can read what was printed
         held = len(self._holding) - len(batch.rows)
-        asks = self._accepting and not (self._alone and held)
+        asks = self._claims and not (self._alone and held)
         lanes = self._demand() if asks else []
         connection = self._store.connection()
         retries = connection.retries
@@ -375,7 +428,7 @@ class Worker:
             self._lease_lost = True
         self._news = turn.version != self._roster.version
         if self._news:
-            self._roster.refresh(turn.version)
+            self._refresh(turn.version)
         if not self._holding:
             with self._drained:
                 self._drained.notify_all()
@@ -383,9 +436,19 @@ class Worker:
     def _cancel(self, operations: list[str]) -> None:
         """Somebody asked: coroutines are cancelled, plain functions see `current().cancelled`."""
         for operation in operations:
+            if operation.startswith("@"):
+                self._obey(operation[1:])
+                continue
             self._executor.cancel(operation)
             self._async_lane.cancel(operation)
             self._process_lane.cancel(operation)
+
+    def _obey(self, instruction: str) -> None:
+        self._instructions.take(instruction)
+        self._accepting = self._instructions.accepting and not self._stopping.is_set()
+        self._rung = True
+        self._heartbeat.hasten()
+        self.on_news()
 
     def _dispatch(self, claims: list[Claim], now_ms: int) -> None:
         now_ns = time.perf_counter_ns()
@@ -424,7 +487,7 @@ class Worker:
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         """Sleep until a bell rings, an outcome waits, or the next moment of interest."""
-        ready = self._has_room()
+        claims, ready = self._claims, self._has_room()
         roomy = {lane.name for lane in self._lanes if lane.room} if ready and not self._draining else set()
         steps = self._roster.bells(roomy)
         if steps:
@@ -437,7 +500,7 @@ class Worker:
             timeout = min(timeout, LOG_S)
         timeout = max(0.0, min(timeout, self._executor.next_overrun - time.monotonic()))
         self._waiting = True
-        if self._outbox.finished or self._stopping.is_set() or self._lease_lost:
+        if self._outbox.finished or self._stopping.is_set() or self._lease_lost or claims != self._claims:
             self._waiting = False
             return
         bells = [bell for bell in (self._bell, self._own_bell) if bell.listening]
@@ -454,8 +517,10 @@ class Worker:
         self._threads_lane.hasten()
 
     def _heard(self, bell: str, roomy: set[str]) -> None:
-        """A token for a lane that has filled up meanwhile goes back: another worker may have room."""
+        """A token for a lane that has filled up meanwhile goes back: another worker may have room. The worker's own
+        bell asks for a turn, whether it claims or not: somebody cancels, or instructs."""
         step = self._roster.step_of(bell)
+        self._called |= step is None
         if step is not None and self._roster.lane(step) not in roomy:
             self._store.connection().call("RPUSH", bell, "1")
         else:
@@ -469,23 +534,18 @@ class Worker:
     def _leave(self) -> None:
         """Commit what is finished, give back the rest, retire."""
         self._heartbeat.stop()
-        self._pulse.stop()
-        for lane in self._lanes:
-            lane.stop()
         try:
             while self._outbox.finished or self._batch:
                 self._turn()
+            # Before the lanes stop: what that interrupts has not ended, it goes on elsewhere.
             self._store.release(self.consumer, self._holding.groups())
             self._store.retire(self.consumer)
         except StoreError as error:
             log.warning(
                 "%s leaves without saying so (%s); its claims go back when the lease ends", self.consumer, error
             )
+        self._pulse.stop()
+        for lane in self._lanes:
+            lane.stop()
         self._bell.forget()
         self._own_bell.forget()
-
-
-def _say(text: str) -> None:
-    """To whoever started this process. A full disk under its log must not stop the work."""
-    with contextlib.suppress(OSError):
-        print(text, flush=True)

@@ -47,6 +47,7 @@ def test_w19_a_step_that_a_worker_cannot_import_is_given_back_with_an_alarm_unti
     until(lambda: bool(app.snapshot().alarms))
     assert "cannot load there" in app.snapshot().alarms[0]
     assert "No module named" in str(app.doctor())
+    until(lambda: app.snapshot().steps[0].released >= 1)  # it did not claim at first, and tries again after a second
     assert app.step(same).enqueue(2).result(10) == 2  # the worker goes on with the rest
     monkeypatch.syspath_prepend(str(tmp_path))
     worker_process()
