@@ -22,6 +22,7 @@ from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import AppDraining, BatchExists, ScriptRefused, SegmentFull, StoreFull, StoreUnsuitable
 from blazing_nb.store import script
 from blazing_nb.store.connection import Connection, Reply
+from blazing_nb.store.join import Join
 from blazing_nb.store.key import Keys
 from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_snapshot, parse_status, parse_turn
 
@@ -50,6 +51,7 @@ class Chunk(msgspec.Struct, frozen=True):
     expires_ms: int = 0
     expires_at_ms: int = 0
     key: str = ""
+    joins: Sequence[Join] = ()
 
 
 class Follow(msgspec.Struct, array_like=True):
@@ -218,6 +220,7 @@ class Store:
         request = msgspec.structs.asdict(chunk)
         payloads = request.pop("payloads")
         request["incarnation"] = str(chunk.incarnation)
+        request["joins"] = [[join.at, join.heads(), join.inline()] for join in chunk.joins]
         try:
             answer: bytes = self._run("enqueue", request, *payloads, now_ms=now_ms)
         except ScriptRefused as error:
@@ -248,6 +251,20 @@ class Store:
         text: bytes = self.connection().call("INFO", "memory")
         info = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
         return int(info["used_memory"]), int(info.get("maxmemory", 0))
+
+    def join(
+        self,
+        op: str,
+        round_: int,
+        at: int,
+        groups: Sequence[object],
+        members: Sequence[object],
+        *,
+        now_ms: int | None = None,
+    ) -> int:
+        """Register members of a join that is not sealed yet; how many are registered now. See `store/join`."""
+        request = {"operation": op, "round": str(round_), "at": at, "groups": groups, "members": members}
+        return int(self._run("join", request, now_ms=now_ms))
 
     def status(self, operations: Sequence[OperationId]) -> list[StatusRow]:
         """One row an operation, in order; final ones with their record."""

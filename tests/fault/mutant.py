@@ -29,7 +29,7 @@ class Mutant(NamedTuple):
     wrong: str
 
 
-TESTS = ("tests/store/test_script.py", "tests/store/test_follow.py")
+TESTS = ("tests/store/test_script.py", "tests/store/test_follow.py", "tests/store/test_join.py")
 MUTANTS = {
     "no_fence": Mutant("_commit", "if have[id] == claims[i] then", "if true then"),
     "fence_without_claim_number": Mutant("_commit", "if have[id] == claims[i] then", "if have[id] then"),
@@ -100,6 +100,37 @@ MUTANTS = {
     "old_incarnation_is_known": Mutant("enqueue", "and 'known' or 'fenced'", "and 'known' or 'known'"),
     "cap_ignored": Mutant("enqueue", "if q.cap > 0 and", "if false and"),
     "batch_offset_ignored": Mutant("enqueue", "if total ~= q.offset then", "if false then"),
+    "join_by_decrement": Mutant("_settle", "if final[slot] then", "if true then"),
+    "join_registers_again": Mutant("join", "or at ~= q.at then return at end", "then return at end"),
+    "join_forgets_what_is_final": Mutant("_enroll", "if #hits > 0 then count(", "if false then count("),
+    "join_takes_an_unknown_for_waiting": Mutant(
+        "_enroll", "if present[slot] then", "if present[slot] or not records[i] then"
+    ),
+    "join_is_not_handed_on": Mutant("_finish", "hand_on(name, node, incarnation, chunks)", ""),
+    "unregistered_members_are_ignored": Mutant("enqueue", "if why then return", "if false then return"),
+    "seal_ignored": Mutant("_join", "if not sealed then return end", "redis.call('PERSIST', P .. 'join:' .. op)"),
+    "a_group_is_decided_twice": Mutant("_join", "or group[7] == 1 then return", "then return"),
+    "continuation_written_twice": Mutant(
+        "_join", "place(name, id, now), 'XX',", "P .. 'parked:' .. string.match(name, '^[^:]*'),"
+    ),
+    "one_group_is_enough": Mutant("_join", "elseif open == '0' then", "else"),
+    "earlier_rounds_count": Mutant("_join", "have == round and packed and", "packed and"),
+    "a_failure_is_a_success": Mutant("_join", "if counts == '*' or hit[2] == 'S' then", "if true then"),
+    "joins_outlive_their_operation": Mutant("_next", "redis.call('DEL', unpack(keys)) > 0", "false"),
+    "what_is_waited_for_is_not_held": Mutant(
+        "_hold", "if left < 0 or left > HOLD_MS / 2 then return end", "if true then return end"
+    ),
+    "settles_without_bound": Mutant("_settle", "SETTLE_LIMIT = 128", "SETTLE_LIMIT = 100000"),
+    "settles_the_first_part_only": Mutant("_settle", "if #rows / 2 < left then", "if true then"),
+    "suspended_without_a_fence": Mutant(
+        "_commit",
+        "if have[id] == claims[i] then",
+        "if have[id] == claims[i] or string.sub(ARGV[at + i - 1], 1, 1) == 'W' then",
+    ),
+    "suspending_counts_as_an_attempt": Mutant("_suspend", "'waits', 1)", "'x', 1)"),
+    "suspends_what_was_cancelled": Mutant(
+        "_suspend", "if redis.call('HEXISTS', live, 'cancel') == 1 then", "if false then"
+    ),
     "release_counts_as_a_death": Mutant("release", "'releases', 1)", "'x', 1)"),
     "anybody_gets_what_needs_another_python": Mutant("_due", "if other == python then", "if true then"),
     "the_needed_python_is_forgotten": Mutant("release", "redis.call('HSET', live, 'need', q.need)", "local _ = 1"),

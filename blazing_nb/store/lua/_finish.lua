@@ -22,6 +22,8 @@ local function finish_incarnation(name, node, incarnation, items, now, retention
   redis.call('XACK', seg, 'w', unpack(acks))
   redis.call('XDEL', seg, unpack(acks))
   keep(name, node, incarnation, chunks, now, retention)
+  hand_on(name, node, incarnation, chunks)
+  end_joins(name, items)
   notify(node .. ':' .. incarnation, done, now, retention)
 end
 

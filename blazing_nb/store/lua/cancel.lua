@@ -14,9 +14,15 @@
 -- @include _stats
 -- @include _bell
 -- @include _tell
+-- @include _next
 -- @include _keep
 -- @include _notify
 -- @include _finish
+-- @include _park
+-- @include _conclude
+-- @include _hold
+-- @include _join
+-- @include _settle
 local q = cmsgpack.unpack(ARGV[2])
 if #q > 1000 then return redis.error_reply('BZARG operations=' .. #q) end
 local now, out, hists = clock(ARGV[1]), {}, {}
@@ -39,19 +45,13 @@ local function cancel(name, incarnation, counter)
   if not entry then return 'ABSENT' end
   local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1)[1]
   if row and row[2] ~= '@parked' then return ARGV[3] == '1' and 'CLAIMED' or ask(name, id, row[2]) end
-  local step, claims = string.match(name, '^[^:]*'), row and row[4] or 0
-  redis.call('ZREM', P .. 'parked:' .. step, name .. '|' .. id)
-  redis.call('ZREM', P .. 'solo', name .. '|' .. id)
-  local need = redis.call('HGET', P .. 'live:' .. name .. ':' .. id, 'need')
-  if need and redis.call('ZREM', P .. 'need:' .. need .. ':' .. step, name .. '|' .. id) == 1 then
-    if redis.call('EXISTS', P .. 'need:' .. need .. ':' .. step) == 0 then redis.call('HDEL', P .. 'needs', need .. ':' .. step) end
-  end
-  local record = told('C', '0', claims, tonumber(entry[2][4]), now, claims, 'OperationCancelled', 'cancelled before it ran')
-  finish(name, {{id, record, 0}}, now, 86400000)
+  conclude(name, entry, row, 'C', 'OperationCancelled', 'cancelled before it ran', now)
+  local step = string.match(name, '^[^:]*')
   hists[step] = (hists[step] or 0) + 1
   return 'CANCELLED'
 end
 
 for i, op in ipairs(q) do out[i] = cancel(op[1], op[2], op[3]) end
 for step, n in pairs(hists) do tally(step, {cancelled = n}, now) end
+settle(now)
 return out

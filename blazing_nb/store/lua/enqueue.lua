@@ -5,17 +5,30 @@
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {step, prio, node, incarnation (text), first (counter), cap (0: none), batch, offset,
 -- ARGV    delay_ms, at_ms, expires_ms, expires_at_ms (0: none), key ("": none; one operation, in a segment of the store's)}
+-- ARGV    joins (of delayed ones): {{place in this call from 0, groups, members as of `join`, {} where they were registered by it}, ...}
 -- ARGV    3... payloads, one an operation
 -- REPLY   "added" | "known" (stored before: a repeated call) | "fenced" (a newer incarnation wrote; never stored);
 -- REPLY   with a key: the operation's id, given by the store
--- REJECT  BZDRAIN app=draining; BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>; BZARG payloads=0
--- COST    O(operations)
--- KEEPS   ids of a segment only grow; a call is stored whole or not at all, once
+-- REJECT  BZDRAIN app=draining; BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>;
+-- REJECT  BZJOIN registered=<n> total=<n> (register again); BZARG payloads=0
+-- COST    O(operations + members)
+-- KEEPS   an operation with a join exists and its join is sealed, or neither; ids of a segment only grow; a call is stored whole or not at all, once
 -- @include _clock
 -- @include _stats
 -- @include _bell
 -- @include _park
 -- @include _segment
+-- @include _known
+-- @include _tell
+-- @include _next
+-- @include _keep
+-- @include _notify
+-- @include _finish
+-- @include _conclude
+-- @include _hold
+-- @include _join
+-- @include _enroll
+-- @include _await
 local q = cmsgpack.unpack(ARGV[2])
 local n = #ARGV - 2
 if n == 0 then return redis.error_reply('BZARG payloads=0') end
@@ -32,19 +45,7 @@ local seg, batch = P .. 'seg:' .. name, P .. 'batch:' .. q.batch
 
 local function id_at(counter) return q.incarnation .. '-' .. string.format('%.0f', counter) end
 
-local function stored()
-  local last = redis.call('HGET', P .. 'last', name) or '0-0'
-  if redis.call('EXISTS', seg) == 1 then last = redis.call('XINFO', 'STREAM', seg)[8] end
-  local incarnation, counter = string.match(last, '^(%d+)%-(%d+)$')
-  if tonumber(incarnation) < tonumber(q.incarnation) then return false end
-  if incarnation == q.incarnation then return tonumber(counter) >= q.first and 'known' end
-  local out = P .. 'out:' .. q.node .. ':' .. q.incarnation .. ':' .. string.format('%d', math.floor(q.first / 128))
-  local found = #redis.call('XRANGE', seg, id_at(q.first), id_at(q.first)) == 1
-    or redis.call('HEXISTS', out, string.format('%d', q.first % 128)) == 1
-  return found and 'known' or 'fenced'
-end
-
-local before = q.key == '' and stored()
+local before = q.key == '' and stored(q, name, seg)
 if before then return before end
 if redis.call('HGET', KEYS[1], 'draining') then return redis.error_reply('BZDRAIN app=draining') end
 local depth = redis.call('XLEN', seg)
@@ -55,6 +56,10 @@ if q.batch ~= '' then
   local total = last[1] + last[2]
   if total ~= q.offset then return redis.error_reply('BZBATCH offset=' .. q.offset .. ' total=' .. total) end
 end
+for _, row in ipairs(q.joins) do
+  local why = lacks(name .. ':' .. id_at(q.first + row[1]), '0', row[2], row[3])
+  if why then return redis.error_reply('BZJOIN ' .. why) end
+end
 
 local at = string.format('%.0f', now)
 register(name, at)
@@ -64,8 +69,10 @@ if deadline then extra[1], extra[2] = 'x', string.format('%.0f', deadline) end
 if q.key ~= '' then extra[#extra + 1], extra[#extra + 2] = 'k', q.key end
 for i = 1, n do redis.call('XADD', seg, id_at(q.first + i - 1), 'p', ARGV[i + 2], 't', at, unpack(extra)) end
 if q.prio == 'd' then
-  local due = q.at_ms > 0 and q.at_ms or now + q.delay_ms
-  for i = 1, n do schedule(name, id_at(q.first + i - 1), due) end
+  local due, waits = q.at_ms > 0 and q.at_ms or now + q.delay_ms, {}
+  for _, row in ipairs(q.joins) do waits[row[1] + 1] = deadline or NEVER end
+  for i = 1, n do schedule(name, id_at(q.first + i - 1), waits[i] or due) end
+  for _, row in ipairs(q.joins) do await(name .. ':' .. id_at(q.first + row[1]), '0', row[2], row[3], due, now) end
 else
   activate(name)
 end

@@ -12,10 +12,15 @@
 -- @include _stats
 -- @include _bell
 -- @include _tell
+-- @include _next
 -- @include _keep
 -- @include _notify
 -- @include _finish
 -- @include _park
+-- @include _conclude
+-- @include _hold
+-- @include _join
+-- @include _settle
 -- @include _rescue
 -- @include _sweep
 -- @include _report
@@ -29,5 +34,7 @@ if known then
 end
 report(q.worker, q.progress)
 local moved = rescue(now)
+settle(now)
+renew(now)
 sweep(now)
 return {known and 0 or 1, known and now + q.lease_ms or 0, moved}

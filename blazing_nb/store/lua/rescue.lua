@@ -11,9 +11,17 @@
 -- @include _stats
 -- @include _bell
 -- @include _tell
+-- @include _next
 -- @include _keep
 -- @include _notify
 -- @include _finish
 -- @include _park
+-- @include _conclude
+-- @include _hold
+-- @include _join
+-- @include _settle
 -- @include _rescue
-return rescue(clock(ARGV[1]))
+local now = clock(ARGV[1])
+local moved = rescue(now)
+settle(now)
+return moved

@@ -11,10 +11,15 @@
 -- @include _stats
 -- @include _bell
 -- @include _tell
+-- @include _next
 -- @include _keep
 -- @include _notify
 -- @include _finish
 -- @include _park
+-- @include _conclude
+-- @include _hold
+-- @include _join
+-- @include _settle
 -- @include _rescue
 local q = cmsgpack.unpack(ARGV[2])
 if not q.worker or q.worker == '' then return redis.error_reply('BZARG worker=') end
@@ -22,4 +27,5 @@ local now = clock(ARGV[1])
 if not redis.call('ZSCORE', P .. 'workers', q.worker) then return 0 end
 lose(q.worker, now)
 rescue(now)
+settle(now)
 return 1

@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- DOES    answers the status of operations, final ones with their record.
 -- KEYS    1 meta (hash); derives seg:<segment> (stream), out:<chunk> (hash), parked:<step>, solo, need:<python>:<step> (zset),
--- KEYS    live:<operation>, worker:<id> (hash)
+-- KEYS    live:<operation>, join:<operation>, worker:<id> (hash)
 -- ARGV    1 request: {{segment, incarnation (text), counter}, ...}
--- REPLY   {{status, record or "", claims, deaths, releases, due ms or "", worker, claimed or parked since ms or ""}, ...};
+-- REPLY   {{status, record or "", claims, deaths, releases + waits, due ms or "", worker, claimed or parked since ms or ""}, ...};
 -- REPLY   status is "FINAL" or one of the live ones, "ABSENT" where nothing is known
 -- REJECT  BZARG operations=<n> (over 1,000)
 -- COST    O(operations)
@@ -19,6 +19,7 @@ local function phase(name, id, row, deaths)
     local step, need = string.match(name, '^[^:]*'), redis.call('HGET', P .. 'live:' .. name .. ':' .. id, 'need')
     local due = redis.call('ZSCORE', P .. 'parked:' .. step, member) or redis.call('ZSCORE', P .. 'solo', member)
     if need and not due then due = redis.call('ZSCORE', P .. 'need:' .. need .. ':' .. step, member) end
+    if (tonumber(redis.call('HGET', P .. 'join:' .. name .. ':' .. id, 'open')) or 0) > 0 then return 'SCHEDULED', '', '' end
     due = due or ''
     return row[4] > 0 and 'RETRYING' or 'SCHEDULED', due, ''
   end
@@ -39,10 +40,10 @@ for i, op in ipairs(q) do
     out[i] = {'ABSENT', '', 0, 0, 0, '', '', ''}
   else
     local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1)[1]
-    local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases')
+    local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases', 'waits')
     local status, due, worker = phase(name, id, row)
     local since = row and string.format('%.0f', now - row[3]) or ''
-    out[i] = {status, '', row and row[4] or 0, tonumber(live[1] or 0), tonumber(live[2] or 0), due, worker, since}
+    out[i] = {status, '', row and row[4] or 0, tonumber(live[1] or 0), tonumber(live[2] or 0) + tonumber(live[3] or 0), due, worker, since}
   end
 end
 return out

@@ -4,6 +4,7 @@
 -- KEYS    need:<python>:<step> (zset), limits, rate, needs (hash),
 -- KEYS    drain (string), workers, lost (zset), failed:<step>, expiring (zset), marks (set), live:<operation> (hash),
 -- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list);
+-- KEYS    for what waits settled (list), next:<chunk>, joins (zset), join:<operation> (hash);
 -- KEYS    for what follows nodes (hash), segs (zset), last (hash)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {worker, incarnation (text), groups, lanes, held: operations that it keeps, python: its minor version}
@@ -11,9 +12,9 @@
 -- ARGV    what follows a success: {{index in the group, number of its payload from 1, step, prio, stages left with it,
 -- ARGV    the flow's first operation ("": this one), delay_ms, deadline_ms from now (0: none)}, ...}
 -- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
--- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome; then the payloads of what follows
+-- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome (R: _again, W: _suspend); then the payloads of what follows
 -- REPLY   {now_ms, version of the steps, accepted, lost ids, lease_lost: 0 | 1, next due ms or 0,
--- REPLY   {{segment, claims, deaths + releases, {{id, {"p", payload, "t", enqueued_ms, ...}}, ...}}, ...},
+-- REPLY   {{segment, claims, deaths + releases + waits, {{id, {"p", payload, "t", enqueued_ms, ...}}, ...}}, ...},
 -- REPLY   operations whose cancelling was asked for, alone: 0 | 1 (claim nothing until you hold nothing)}
 -- REJECT  BZARG worker=
 -- COST    O(active segments served + operations)
@@ -22,10 +23,15 @@
 -- @include _stats
 -- @include _bell
 -- @include _tell
+-- @include _next
 -- @include _keep
 -- @include _notify
 -- @include _finish
 -- @include _park
+-- @include _conclude
+-- @include _hold
+-- @include _join
+-- @include _settle
 -- @include _segment
 -- @include _limit
 -- @include _expire
@@ -34,6 +40,9 @@
 -- @include _alone
 -- @include _claim
 -- @include _again
+-- @include _enroll
+-- @include _await
+-- @include _suspend
 -- @include _follow
 -- @include _commit
 -- @include _rescue
@@ -49,10 +58,12 @@ for _, group in ipairs(q.groups) do
 end
 announce(now)
 rescue(now)
+local more = settle(now)
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
 if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}, {}, 0} end
 read_needs(q.python)
 local claims, due, alone_ = claim(q.worker, q.lanes, q.held, now)
+if more or settle(now) then due = now end
 local cancels = redis.call('LRANGE', P .. 'cancels:' .. q.worker, 0, -1)
 if #cancels > 0 then redis.call('DEL', P .. 'cancels:' .. q.worker) end
 return {now, version, accepted, lost, 0, due or 0, claims, cancels, alone_}

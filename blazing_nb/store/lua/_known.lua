@@ -1,0 +1,12 @@
+-- Shared: whether an enqueue was stored before ("known"), cannot be any more ("fenced"), or is new (false).
+local function stored(q, name, seg)
+  local last = redis.call('HGET', P .. 'last', name) or '0-0'
+  if redis.call('EXISTS', seg) == 1 then last = redis.call('XINFO', 'STREAM', seg)[8] end
+  local incarnation, counter = string.match(last, '^(%d+)%-(%d+)$')
+  if tonumber(incarnation) < tonumber(q.incarnation) then return false end
+  if incarnation == q.incarnation then return tonumber(counter) >= q.first and 'known' end
+  local id = q.incarnation .. '-' .. string.format('%.0f', q.first)
+  local out = P .. 'out:' .. q.node .. ':' .. q.incarnation .. ':' .. string.format('%d', math.floor(q.first / 128))
+  local found = #redis.call('XRANGE', seg, id, id) == 1 or redis.call('HEXISTS', out, string.format('%d', q.first % 128)) == 1
+  return found and 'known' or 'fenced'
+end

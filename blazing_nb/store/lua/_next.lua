@@ -1,0 +1,33 @@
+-- Shared: what became final is handed on to who waits for it. Asked once a chunk of 128 counters, whatever finishes there;
+-- what is found is only noted in `settled` here, and worked off in bounded steps (`_settle`), since thousands may wait.
+-- The joins of what has ended itself end here too.
+local function titles(node, incarnation, chunks)
+  local keys, found = {}, {}
+  for chunk in pairs(chunks) do
+    keys[#keys + 1] = P .. 'next:' .. node .. ':' .. incarnation .. ':' .. string.format('%.0f', chunk)
+  end
+  if redis.call('EXISTS', unpack(keys)) == 0 then return found end
+  for chunk in pairs(chunks) do found[#found + 1] = chunk end
+  return found
+end
+
+local function hand_on(name, node, incarnation, chunks)
+  for _, chunk in ipairs(titles(node, incarnation, chunks)) do
+    local fields, slots, letters = chunks[chunk], {}, {}
+    for i, slot in ipairs(fields.slots) do slots[i], letters[i] = string.char(slot), string.sub(fields[2 * i], 1, 1) end
+    local upto = redis.call('HGET', KEYS[1], 'joined')
+    local event = {name, incarnation, string.format('%.0f', chunk), table.concat(slots), table.concat(letters), '-1', upto}
+    redis.call('RPUSH', P .. 'settled', cmsgpack.pack(event))
+  end
+end
+
+local function end_joins(name, items)
+  local waited, keys, ops = string.match(name, '^[^:]*:(.)') == 'd', {}, {}
+  for _, item in ipairs(items) do
+    if waited or item[3] ~= 1 then
+      ops[#ops + 1] = name .. ':' .. item[1]
+      keys[#keys + 1] = P .. 'join:' .. name .. ':' .. item[1]
+    end
+  end
+  if #ops > 0 and redis.call('DEL', unpack(keys)) > 0 then redis.call('ZREM', P .. 'joins', unpack(ops)) end
+end
