@@ -27,6 +27,8 @@ LAYERS = {
     "worker": 3,
     "notebook": 4,
     "demo": 4,
+    "joblib": 4,
+    "pandas": 4,
     "top": 4,
     "verb": 5,
     "command": 6,

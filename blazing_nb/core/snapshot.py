@@ -57,6 +57,7 @@ class Worker(msgspec.Struct, frozen=True):
     slots: int
     done: int
     python: str = ""
+    processes: int = 0
     version: str = ""
     refuses: dict[str, str] = {}
     """Steps whose code does not load there -> why. Others get their operations."""

@@ -143,6 +143,7 @@ def parse_worker(row: list[Any], now_ms: int) -> Worker:
         slots=int(info.get("slots", 0)),
         done=int(info.get("done", 0)),
         python=info.get("python", ""),
+        processes=int(info.get("processes", 0)),
         version=info.get("version", ""),
         refuses=_refuses(info.get("refuses", "")),
         state=info.get("state", "ready"),
