@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.decode import exception_of, value_of
 from blazing_nb.client.history import history_frame, transitions
+from blazing_nb.client.output import Output
+from blazing_nb.client.reproduction import Reproduction, reproduction
 from blazing_nb.client.results import Results
 from blazing_nb.core.dot import OperationId
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
 from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown, UsageError
-from blazing_nb.store import query
 from blazing_nb.store.reply import StatusRow
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class Operation:
     def done(self) -> bool:
         """Whether its outcome has arrived here. Asks nobody."""
         return self._results.records[self._slot] is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is final; False where `timeout` seconds were not enough."""
+        return self._results.wait_for(self.done, timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the outcome; the step's return value.
@@ -157,34 +162,35 @@ class Operation:
             raise UsageError(f"stream is one of {', '.join(filter(None, STREAMS))}, or None for all, not {stream!r}.")
         if follow:
             return self._follow(stream, timeout)
-        return "".join(text for text in self._output(stream) if text is not None)
+        return "".join(self.output().texts(stream))
 
-    def _output(self, stream: str | None, *, endless: bool = False) -> Iterator[str | None]:
-        """Texts in order, each once (a repeated call of the worker stores one twice); None where there is none now."""
-        position, seen = "", set[tuple[int, int]]()
-        while True:
-            position, rows = query.output(self._app.store, self._at, position)
-            for row in rows:
-                if row[:2] not in seen and stream in (None, row.stream):
-                    yield row.text
-                seen.add(row[:2])
-            if not rows:
-                yield None
-                if not endless:
-                    return
+    def output(self) -> Output:
+        """A reader of what it prints and shows, from the beginning, in pieces."""
+        return Output(self._app.store, lambda: self._at)
 
     def _follow(self, stream: str | None, timeout: float | None) -> Iterator[str]:
         end = None if timeout is None else time.monotonic() + timeout
-        over = False
-        for text in self._output(stream, endless=True):
-            if text is not None:
-                yield text
-            elif over:
-                return
-            else:
-                over = self._results.wait_for(self.done, FOLLOW_S)
-                if not over and end is not None and time.monotonic() > end:
-                    raise OperationTimeout(f"{self._at.text} was not finished within {timeout:g} s. It goes on.")
+        output, over = self.output(), False
+        while not over:
+            over = self.wait(FOLLOW_S)
+            yield from output.texts(stream)
+            if not over and end is not None and time.monotonic() > end:
+                raise OperationTimeout(f"{self._at.text} was not finished within {timeout:g} s. It goes on.")
+
+    def reproduce(self, *, run: bool = True) -> Reproduction:
+        """Bring its code, arguments and exception here, and run it here, so that %debug can look into what it raises.
+
+        Args:
+            run: False brings them only; `.run()` is for later. What it does, it does again.
+
+        Raises:
+            Exception: what the step raises here.
+            OperationUnknown: its arguments are not kept: it succeeded, or its retention has passed.
+        """
+        found = reproduction(self._app, self._at, self.exception(0) if self.done() else None)
+        if run:
+            found.run()
+        return found
 
     def failures(self) -> list[tuple[int, float, str]]:
         """Attempts that failed and were repeated: (claim number, moment in seconds since 1970, error)."""

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -12,6 +17,7 @@ from blazing_nb.errors import CodeRefused, PayloadInvalid
 
 HOOK = "@start"
 """Stands among the steps for what a worker runs when it starts; no step's name begins so."""
+PYTHON = ".".join(map(str, sys.version_info[:2]))
 
 
 class CodeRecord(msgspec.Struct, frozen=True):
@@ -52,3 +58,39 @@ def unseal_code(sealed: bytes, digest: bytes, app: str, step: str, ring: KeyRing
         return msgspec.msgpack.decode(data, type=CodeRecord)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise PayloadInvalid(f"the code record does not decode: {error}") from error
+
+
+class CodeNotHere(Exception):
+    """The code cannot be loaded here now; elsewhere it may be: a missing module, another Python (`python`: which)."""
+
+    def __init__(self, reason: str, python: str = "") -> None:
+        super().__init__(reason)
+        self.python = python
+
+
+def load_function(record: CodeRecord) -> Callable[..., Any]:
+    """The function of a record whose signature was verified. Raises `CodeNotHere`."""
+    return _import(record.ref) if record.kind == "import" else _unpickle(record)
+
+
+def _import(ref: str) -> Callable[..., Any]:
+    module, _, qualname = ref.partition(":")
+    try:
+        target: Any = importlib.import_module(module)
+        for name in qualname.split("."):
+            target = getattr(target, name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise CodeNotHere(f"{ref} cannot be imported here: {error}") from error
+    function: Callable[..., Any] = getattr(target, "function", target)
+    return function
+
+
+def _unpickle(record: CodeRecord) -> Callable[..., Any]:
+    made = ".".join(map(str, record.python))
+    if made != PYTHON:
+        raise CodeNotHere(f"step {record.name!r} was defined in Python {made}, this is {PYTHON}", made)
+    try:
+        function: Callable[..., Any] = pickle.loads(record.blob)  # noqa: S301 - the signature was verified
+    except (ImportError, AttributeError) as error:
+        raise CodeNotHere(f"step {record.name!r} needs something that is not here: {error}") from error
+    return function

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import struct
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -122,6 +123,15 @@ def options_of(envelope: bytes) -> bytes:
     if len(envelope) < at + 2 + size:
         raise PayloadInvalid("the options are cut off")
     return envelope[at + 2 : at + 2 + size]
+
+
+def origin_of(operation: str, fields: Sequence[bytes]) -> str:
+    """What a call's signature is bound to, by its entry's fields: its id; its idempotency key, which was known before
+    the id; or, of a retry, what the first call's was bound to."""
+    named = dict(zip(fields[::2], fields[1::2], strict=True))
+    if b"o" in named:
+        return named[b"o"].decode()
+    return operation.partition(":")[0] + "|" + named[b"k"].decode() if b"k" in named else operation
 
 
 def encode_failure(exc: BaseException, ring: KeyRing, ctx: bytes) -> bytes:

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
 from blazing_nb.client.app import Blazing
-from blazing_nb.command import DEFAULT_APP, build_parser
+from blazing_nb.command import DEFAULT_APP, build_parser, verbs
 from blazing_nb.errors import BlazingError
 from blazing_nb.magic.completion import Completer
 from blazing_nb.notebook.pump import pump
@@ -32,9 +32,11 @@ class BlazingMagics(Magics):
     @line_cell_magic
     def blazing(self, line: str, cell: str | None = None) -> Any:
         """`%blazing VERB [options]`; `%blazing --help` and `%%blazing --help` list the verbs."""
-        parser = build_parser("%blazing" if cell is None else "%%blazing")
+        prog = "%blazing" if cell is None else "%%blazing"
+        parser = build_parser(prog)
+        quoted = next((verb.quoted for verb in verbs(prog) if verb.name == line.split(" ")[0]), str)
         try:
-            args = parser.parse_args(shlex.split(line))
+            args = parser.parse_args(shlex.split(quoted(line)))
             if args.verb is None:
                 parser.print_help()
                 return None

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from blazing_nb.core.codec import origin_of
 from blazing_nb.core.dot import CHUNK, OperationId
+from blazing_nb.core.output import Piece
 from blazing_nb.core.snapshot import Worker
 from blazing_nb.store import script
 from blazing_nb.store.reply import parse_worker
@@ -114,23 +116,22 @@ def entry_moment(store: Store, op: OperationId) -> int | None:
     return int(entries[0][1][3]) if entries else None
 
 
-class Printed(NamedTuple):
-    """A part of an operation's output. (claim, number) is said twice where the worker's call was repeated."""
+def arguments(store: Store, op: OperationId) -> tuple[bytes, str] | None:
+    """A call's envelope, and what its signature is bound to; None where they are not kept: it succeeded, or is gone."""
+    connection = store.connection()
+    entries = connection.call("XRANGE", f"{store.keys.prefix}seg:{op.segment}", op.entry, op.entry)
+    if entries:
+        return entries[0][1][1], origin_of(op.text, entries[0][1])
+    payload, origin = connection.call("HMGET", f"{store.keys.prefix}live:{op.text}", "payload", "origin")
+    return None if payload is None else (payload, origin.decode())
 
-    claim: int
-    number: int
-    stream: str
-    text: str
 
-
-def output(store: Store, op: OperationId, after: str) -> tuple[str, list[Printed]]:
-    """What an operation printed after a position, and the next position."""
+def output(store: Store, op: OperationId, after: str) -> tuple[str, list[Piece]]:
+    """The next position, and what an operation printed and showed after the one given. A repeated call of the worker
+    stores a piece twice, with the same number."""
     key = f"{store.keys.prefix}log:{op.text}"
     entries = store.connection().call("XRANGE", key, f"({after}" if after else "-", "+", "COUNT", ENTRIES_A_CALL)
-    rows = [
-        Printed(int(fields[1]), int(fields[3]), fields[5].decode(), fields[7].decode(errors="replace"))
-        for _, fields in entries
-    ]
+    rows = [Piece(int(f[1]), int(f[3]), f[5].decode(), f[7].decode(errors="replace")) for _, f in entries]
     return (entries[-1][0].decode() if entries else after), rows
 
 

@@ -38,6 +38,7 @@ class Verb(NamedTuple):
             with `|` between, is completed.
         text: the value as a terminal prints it.
         failed: whether a terminal's exit code says so.
+        quoted: its line in a notebook with what is one word in quotes, before it is split as a shell splits.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Verb(NamedTuple):
     place: Place = Place.ANYWHERE
     text: Callable[[Any], str] = str
     failed: Callable[[Any], bool] = lambda value: False
+    quoted: Callable[[str], str] = str
 
 
 class Text(str):

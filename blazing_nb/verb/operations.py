@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from blazing_nb.core.cell import is_cell
 from blazing_nb.core.status import Status
 from blazing_nb.verb import Text, Verb
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from blazing_nb.client.failed import Failed
     from blazing_nb.client.listing import Listing
     from blazing_nb.client.operation import Operation
+    from blazing_nb.notebook.cell import CellRun
 
 RETRIED = 100_000
 
@@ -32,11 +34,12 @@ def op(app: Blazing, args: argparse.Namespace) -> Operation:
     return found
 
 
-def attach(app: Blazing, args: argparse.Namespace) -> Batch | Operation:
-    return app.attach(args.name)
+def attach(app: Blazing, args: argparse.Namespace) -> Batch | Operation | CellRun:
+    found = app.attach(args.name)
+    return _cell(app, found, args) or found
 
 
-def watch(app: Blazing, args: argparse.Namespace) -> Batch | Operation | None:
+def watch(app: Blazing, args: argparse.Namespace) -> Batch | Operation | CellRun | None:
     """Blocks, and shows what comes: for terminals, and front ends that deliver nothing from threads."""
     if args.name is None:
         from blazing_nb.notebook.depth import SegmentDepths
@@ -47,6 +50,10 @@ def watch(app: Blazing, args: argparse.Namespace) -> Batch | Operation | None:
     from blazing_nb.client.progress import show
 
     found = app.attach(args.name)
+    cell = _cell(app, found, args)
+    if cell is not None:
+        cell.watch()
+        return cell
     if isinstance(found, Operation):
         _follow(found, args.timeout)
     else:
@@ -70,6 +77,18 @@ def retry(app: Blazing, args: argparse.Namespace) -> Batch | Failed:
 
 def cancel(app: Blazing, args: argparse.Namespace) -> Status | dict[str, int]:
     return app.attach(args.name).cancel()
+
+
+def _cell(app: Blazing, found: Batch | Operation, args: argparse.Namespace) -> CellRun | None:
+    """Its handle, where it is a durable cell."""
+    from blazing_nb.client.operation import Operation
+
+    op = found.op if isinstance(found, Operation) else next(iter(found.ids()), None)
+    if op is None or not is_cell(op.step):
+        return None
+    from blazing_nb.notebook.cell import cell_of
+
+    return cell_of(app, found, args.name, getattr(args, "shell", None))
 
 
 def _follow(operation: Operation, timeout: float | None) -> None:

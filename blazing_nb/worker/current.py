@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
+from blazing_nb.core.reference import Ref
 from blazing_nb.errors import UsageError
 
 TEXT_LIMIT = 200
+PRINTABLE = 64 << 10
 
 
 class Running:
@@ -23,6 +26,7 @@ class Running:
 
     __slots__ = (
         "_cancelled",
+        "_keep",
         "_news",
         "_report",
         "app",
@@ -30,6 +34,7 @@ class Running:
         "claim",
         "deadline",
         "operation",
+        "printable",
         "printed",
         "token",
     )
@@ -43,6 +48,7 @@ class Running:
         deadline: float | None,
         claim: int = 1,
         report: Callable[[str], None] | None = None,
+        keep: Callable[[Any], Ref] | None = None,
     ) -> None:
         self.app = app
         self.operation = operation
@@ -51,9 +57,11 @@ class Running:
         self.deadline = deadline
         self.claim = claim
         self.printed = 0
+        self.printable = PRINTABLE
         self._cancelled = False
         self._news: str | None = None
         self._report = report
+        self._keep = keep
 
     def __repr__(self) -> str:
         return f"<Running {self.operation} attempt={self.attempt}{' cancelled' if self.cancelled else ''}>"
@@ -76,6 +84,16 @@ class Running:
         self._news = f"{done:g};{'' if total is None else f'{total:g}'};{text[:TEXT_LIMIT]}"
         if self._report is not None:
             self._report(self._news)
+
+    def put(self, value: Any) -> Ref:
+        """Store a value once, as `app.put` does: return the reference instead of a large result; `app.get` reads it.
+
+        Raises:
+            ValueNotSerializable, PayloadTooLarge.
+        """
+        if self._keep is None:
+            raise UsageError("current().put is for the body of a step; this is the handle of one that runs elsewhere.")
+        return self._keep(value)
 
     def news(self) -> str | None:
         """What was said since this was asked last."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import random
 from collections.abc import Callable
 from time import monotonic, perf_counter_ns
+from types import TracebackType
 from typing import Any
 
 import msgspec
 
+from blazing_nb.core.code import CodeNotHere
 from blazing_nb.core.codec import (
     OPTIONS,
     PLAIN,
@@ -20,6 +23,7 @@ from blazing_nb.core.codec import (
     code_of,
     encode_failure,
     options_of,
+    origin_of,
     prepare,
     seal,
     unseal_call,
@@ -27,19 +31,21 @@ from blazing_nb.core.codec import (
 from blazing_nb.core.control import Cancel, Retry
 from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.policy import CallOptions, Policy, backoff_ms
-from blazing_nb.core.reference import Ref, resolver
+from blazing_nb.core.reference import resolver
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import AttemptTimeout, ResultUnavailable, TrustError, ValueNotSerializable
-from blazing_nb.worker.code import Code, CodeLoader, CodeNotHere
+from blazing_nb.worker.code import Code, CodeLoader
 from blazing_nb.worker.current import Running, running
 from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
 from blazing_nb.worker.stage import next_stage
 from blazing_nb.worker.trace import processing
+from blazing_nb.worker.vault import Vault
 
 log = logging.getLogger(__name__)
 RESULT_LIMIT = 1 << 20
 STORY_LIMIT = 500
+WORKER = "blazing_nb.worker."
 _NO_OPTIONS = CallOptions()
 _options = msgspec.msgpack.Decoder(CallOptions).decode
 
@@ -79,11 +85,11 @@ class Execution:
 class Executor:
     """Runs jobs of one app; safe to use from many threads."""
 
-    def __init__(self, app: str, ring: KeyRing, loader: CodeLoader, resolve: Callable[[Ref], Any]) -> None:
+    def __init__(self, app: str, ring: KeyRing, loader: CodeLoader, vault: Vault) -> None:
         self._app = app
         self._ring = ring
         self._loader = loader
-        self._resolve = resolve
+        self._vault = vault
         self.active: dict[str, Running] = {}
         """Operations that run now, by id: a request to cancel finds them here."""
         self._asked: set[str] = set()
@@ -212,17 +218,20 @@ class Executor:
         claim = job.claim.claims
         token = f"{claim:08d}-{job.worker}"
         attempt = claim - job.claim.spent
-        execution.running = Running(self._app, operation, attempt, token, execution.timeout_s, claim, self.report)
+        keep = functools.partial(self._vault.put, retention_ms=execution.retention_ms)
+        execution.running = Running(self._app, operation, attempt, token, execution.timeout_s, claim, self.report, keep)
         running.set(execution.running)
         self.active[operation] = execution.running
         if self._asked and operation in self._asked:
             execution.running.cancel()
             raise Cancel("cancelled before it began")
-        ctx = context(self._app, _step(job), digest, _origin(job, operation)) if envelope[0] & SIGNED else b""
+        ctx = (
+            context(self._app, _step(job), digest, origin_of(operation, job.entry[1])) if envelope[0] & SIGNED else b""
+        )
         if not ctx:
             arguments = unseal_call(envelope, self._ring, ctx)
         else:
-            token_ = resolver.set(self._resolve)
+            token_ = resolver.set(self._vault.resolve)
             try:
                 arguments = unseal_call(envelope, self._ring, ctx)
             finally:
@@ -271,6 +280,7 @@ class Executor:
 
     def _ended(self, execution: Execution, error: BaseException) -> Finished:
         asked = isinstance(error, Cancel | asyncio.CancelledError)
+        error.__traceback__ = _theirs(error.__traceback__)
         payload = encode_failure(error, self._ring, self._result_context(execution.job))
         return self._finished(execution, b"C" if asked else b"F", payload)
 
@@ -319,22 +329,17 @@ class Executor:
             self._asked.discard(mine.operation)
 
 
+def _theirs(trace: TracebackType | None) -> TracebackType | None:
+    """The frames of the step, without those of the worker that called it; all of them where there are no others."""
+    inner = trace
+    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(WORKER):
+        inner = inner.tb_next
+    return inner or trace
+
+
 def _overran(timeout_s: float | None) -> AttemptTimeout:
     return AttemptTimeout(f"The attempt took longer than its timeout of {timeout_s:g} s.", timeout=timeout_s)
 
 
 def _step(job: Job) -> str:
     return job.claim.segment.partition(":")[0]
-
-
-def _origin(job: Job, operation: str) -> str:
-    """What a call's signature is bound to: its id; its idempotency key, which was known before the id; or, of a retry,
-    what the first call's was bound to."""
-    fields = job.entry[1]
-    origin = operation
-    for at in range(4, len(fields), 2):
-        if fields[at] == b"o":
-            return str(fields[at + 1].decode())
-        if fields[at] == b"k":
-            origin = f"{_step(job)}|{fields[at + 1].decode()}"
-    return origin

@@ -1,4 +1,4 @@
-"""What running steps print and log: caught per operation, capped, and handed to the worker, which stores it."""
+"""What running steps print, log and show: caught per operation, capped, and handed to the worker, which stores it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from blazing_nb.core.output import JOINED, LOG, STDERR, STDOUT
 from blazing_nb.worker.current import Running, running
 
-STDOUT, STDERR, LOG = "stdout", "stderr", "log"
-LIMIT = 64 << 10
 CUT = "\n[the rest of the output was cut off]\n"
 Rows = list[tuple[str, int, int, str, str]]
 
@@ -34,14 +33,20 @@ class Catcher:
 
     def add(self, execution: Running, stream: str, text: str) -> None:
         """Of one attempt, up to its limit over all streams."""
-        left = LIMIT - execution.printed
+        left = execution.printable - execution.printed
         if left <= 0:
             return
         execution.printed += len(text)
-        cut = text if len(text) <= left else text[:left] + CUT
+        self._add(execution, stream, text if len(text) <= left else text[:left] + CUT)
+
+    def show(self, execution: Running, stream: str, text: str) -> None:
+        """A piece that stays whole, and does not count as printed."""
+        self._add(execution, stream, text)
+
+    def _add(self, execution: Running, stream: str, text: str) -> None:
         with self._lock:
             news = not self._parts
-            self._parts.setdefault((execution.operation, execution.claim), []).append((stream, cut))
+            self._parts.setdefault((execution.operation, execution.claim), []).append((stream, text))
         if news:
             self._on_news()
 
@@ -60,7 +65,9 @@ class Catcher:
         rows: Rows = []
         for key, texts in parts.items():
             for stream, group in itertools.groupby(texts, key=lambda part: part[0]):
-                rows.append((*key, next(self._numbers), stream, "".join(text for _, text in group)))
+                pieces = [text for _, text in group]
+                for text in ["".join(pieces)] if stream in JOINED else pieces:
+                    rows.append((*key, next(self._numbers), stream, text))
         return rows
 
 
@@ -69,14 +76,14 @@ class Stream(io.TextIOBase):
 
     def __init__(self, through: TextIO, catcher: Catcher, name: str) -> None:
         self._through = through
-        self._catcher = catcher
+        self.catcher = catcher
         self._name = name
 
     def write(self, text: str) -> int:
         execution = running.get()
         if execution is None:
             return self._through.write(text)
-        self._catcher.add(execution, self._name, text)
+        self.catcher.add(execution, self._name, text)
         return len(text)
 
     def flush(self) -> None:
@@ -116,6 +123,15 @@ def catch(catcher: Catcher) -> None:
     sys.stdout, sys.stderr = Stream(sys.stdout, catcher, STDOUT), Stream(sys.stderr, catcher, STDERR)
     if logging.root.handlers:  # else Python's last resort prints warnings to stderr, which is caught
         logging.root.addHandler(Records(catcher))
+
+
+def show(stream: str, text: str) -> bool:
+    """Add a piece to what the running operation shows; False where nothing is caught here."""
+    execution, caught = running.get(), sys.stdout
+    if execution is None or not isinstance(caught, Stream):
+        return False
+    caught.catcher.show(execution, stream, text)
+    return True
 
 
 def release() -> None:

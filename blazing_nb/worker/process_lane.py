@@ -135,7 +135,7 @@ def prepare(app: str, url: str, journal: Journal | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     store, ring = Store(app, url), load_ring(app)
     _child["store"] = store
-    _child["executor"] = Executor(app, ring, CodeLoader(app, ring, store.code), Vault(app, ring, store).resolve)
+    _child["executor"] = Executor(app, ring, CodeLoader(app, ring, store.code), Vault(app, ring, store))
     _child["catcher"] = Catcher()
     catch(_child["catcher"])
     threading.Thread(target=_tend, args=(os.getppid(),), daemon=True).start()

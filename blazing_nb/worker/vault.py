@@ -1,4 +1,4 @@
-"""Values that `app.put` stored, read once and kept as bytes: each operation gets a value of its own."""
+"""Values that `app.put` stored, read once and kept as bytes: each operation gets a value of its own. Steps put too."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from blazing_nb.core.codec import PLAIN, unseal
-from blazing_nb.core.reference import Ref
-from blazing_nb.core.signature import KeyRing, context
+from blazing_nb.core.codec import prepare
+from blazing_nb.core.reference import Ref, seal_value, unseal_value
+from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import ReferenceUnknown
 from blazing_nb.store import query
 from blazing_nb.store.store import Store
@@ -29,9 +29,13 @@ class Vault:
 
     def resolve(self, ref: Ref) -> Any:
         """The value. Raises `ReferenceUnknown`, `SignatureRefused` or `PayloadInvalid`."""
-        payload = self._payload(ref)
-        ctx = b"" if payload[0] == PLAIN else context(ref.app, "put", b"", ref.digest)
-        return unseal(payload, self._ring, ctx)
+        return unseal_value(self._payload(ref), ref, self._ring)
+
+    def put(self, value: Any, retention_ms: int) -> Ref:
+        """Store a value. Raises `ValueNotSerializable` or `PayloadTooLarge`."""
+        ref, payload = seal_value(prepare(value, "the value"), self._app, self._ring)
+        query.keep_blob(self._store, ref.digest, payload, retention_ms)
+        return ref
 
     def _payload(self, ref: Ref) -> bytes:
         with self._lock:

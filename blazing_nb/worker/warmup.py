@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from blazing_nb.core.code import HOOK
+from blazing_nb.core.code import HOOK, CodeNotHere
 from blazing_nb.errors import StoreError
 from blazing_nb.store.store import Store
-from blazing_nb.worker.code import CodeLoader, CodeNotHere
+from blazing_nb.worker.code import CodeLoader
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from blazing_nb import __version__
+from blazing_nb.core.code import PYTHON
 from blazing_nb.core.name import check_name
 from blazing_nb.core.supervision import Setting
 from blazing_nb.errors import StoreError, UsageError
@@ -25,7 +26,7 @@ from blazing_nb.store.process import unique_name
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
-from blazing_nb.worker.code import PYTHON, CodeLoader
+from blazing_nb.worker.code import CodeLoader
 from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.exporter import Exporter
 from blazing_nb.worker.heartbeat import Heartbeat
@@ -135,7 +136,7 @@ class Worker:
         loader, vault = CodeLoader(self.app_id, ring, self._store.code), Vault(self.app_id, ring, self._store)
         self._roster = Roster(self._store)
         self._warmup = Warmup(self._store, loader, self._roster.refuse, self._warmed)
-        executor = self._executor = Executor(self.app_id, ring, loader, vault.resolve)
+        executor = self._executor = Executor(self.app_id, ring, loader, vault)
         self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
         self._async_lane = AsyncLane(executor, self._outbox, ASYNC_SLOTS)
         self._process_lane = ProcessLane(

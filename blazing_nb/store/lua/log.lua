@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- DOES    appends what operations printed to their output.
+-- DOES    appends what operations printed and showed to their output.
 -- KEYS    1 meta (hash); derives log:<operation>, seg:<segment> (stream), marks (set)
 -- ARGV    1 now_ms, empty for the server's TIME
--- ARGV    2 request: {{operation, claim number, number of the text, which a repeated call repeats, stream}, ...}
+-- ARGV    2 request: {{operation, claim number, number of the text, which a repeated call repeats, stream (see core/output)}, ...}
 -- ARGV    3... texts, one a row
 -- REPLY   1
 -- REJECT  BZARG texts=<n> (not one a row)
