@@ -9,8 +9,9 @@ PYTEST_ARGS ?=
 INPUTS := pyproject.toml blazing_nb/__init__.py
 DEMO_STAMP := $(VENV)/.stamp-demo
 TEST_STAMP := $(VENV)/.stamp-test
+DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: demo test test-fast check bench flat soak soak-long lab clean
+.PHONY: demo test test-fast check docs bench flat soak soak-long lab clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -27,6 +28,10 @@ $(TEST_STAMP): $(INPUTS) | $(BIN)/python
 	$(PIP) --editable '.[test,dev]'
 	@touch $@ $(DEMO_STAMP)
 
+$(DOCS_STAMP): $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 demo: $(DEMO_STAMP)
 	$(BIN)/blazing-nb demo
 
@@ -40,6 +45,10 @@ check: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Warnings are errors: a page outside of the tree, a broken link, an anchor that is not there.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(DEMO_STAMP)
 	$(BIN)/python -m benchmarks.throughput --ops 20000 --json
