@@ -30,12 +30,13 @@ def python_command(*arguments: str) -> list[str]:
 class Child:
     """A process started by command, its output read as it comes. Killed by its own pid, never by name."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], cwd: Path | None = None) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
             command,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import redis
 from redis.exceptions import (
+    AuthenticationError,
     BusyLoadingError,
     MasterDownError,
     NoScriptError,
@@ -24,7 +25,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from blazing_nb.errors import ScriptRefused, StoreUnavailable
+from blazing_nb.errors import ScriptRefused, StoreUnavailable, StoreUnsuitable
 
 Reply: TypeAlias = Any
 Argument: TypeAlias = bytes | str | int | float
@@ -79,6 +80,7 @@ class Connection:
 
         Raises:
             StoreUnavailable: no answer within the deadline.
+            StoreUnsuitable: its certificate or our password is refused.
             ScriptRefused: the server answered with an error.
         """
         end = time.monotonic() + self._deadline_s + block_s
@@ -90,6 +92,7 @@ class Connection:
             except NoScriptError:
                 raise
             except TRANSIENT as error:
+                _give_up(error)
                 attempt += 1
                 self.retries += 1
                 pause = random.random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**attempt)  # noqa: S311
@@ -138,6 +141,16 @@ class Connection:
         raw = self._raw
         if raw is not None and self._pid == os.getpid():
             raw.disconnect()
+
+
+def _give_up(error: Exception) -> None:
+    """What no repetition mends. redis-py counts these among the errors of connections."""
+    if isinstance(error, AuthenticationError):
+        raise StoreUnsuitable(f"The server refuses this user ({error}). Look at the url's user and password.")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        raise StoreUnsuitable(
+            f"The server's certificate is not trusted ({error}). Name who signed it by rediss://...?ssl_ca_certs=PATH."
+        )
 
 
 def refusal(text: str) -> ScriptRefused:
