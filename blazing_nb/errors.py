@@ -4,6 +4,7 @@ BlazingError
 ├── UsageError(ValueError): the call is wrong; nothing was sent
 │   ├── InvalidName, InvalidOperationId, InvalidArguments, UnknownStep, StepNotEnqueueable
 │   ├── ValueNotSerializable, PayloadTooLarge
+│   ├── NotDeterministic
 │   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
 │   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull, AppDraining
@@ -12,7 +13,7 @@ BlazingError
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe
 ├── OperationError: how an operation ended when not well
 │   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable, ReferenceUnknown,
-│       AttemptTimeout, ProcessDied
+│       WorkflowChanged, AttemptTimeout, ProcessDied
 ├── OperationTimeout(TimeoutError): the wait ended; the operation goes on
 └── WorkersNotReady
 """
@@ -71,6 +72,10 @@ class ValueNotSerializable(UsageError):
 
 class PayloadTooLarge(UsageError):
     """The encoded value is above the limit; put it in a file or a database and pass its name."""
+
+
+class NotDeterministic(UsageError):
+    """A workflow did something that only a step may do: its code runs again after each wait, and must do the same."""
 
 
 class AppClosed(UsageError):
@@ -183,6 +188,10 @@ class OperationExpired(OperationError):
 
 class ResultUnavailable(OperationError):
     """The step's result could not be encoded, or is above the limit."""
+
+
+class WorkflowChanged(OperationError):
+    """The workflow's code does not fit its history: at call `position` that has `expected`, and the code `met`."""
 
 
 class AttemptTimeout(OperationError):

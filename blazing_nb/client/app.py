@@ -107,6 +107,10 @@ class Blazing:
 
         return f"<code>{escape(repr(self))}</code>"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A step that a workflow's code names takes its app along: unconnected, and without an address."""
+        return Blazing, (self.app_id,)
+
     def __enter__(self) -> Blazing:
         return self.connect()
 
@@ -267,6 +271,29 @@ class Blazing:
         if function is None:
             return lambda decorated: self._step(decorated, name, rules, bounds, lane)
         return self._step(function, name, rules, bounds, lane)
+
+    def workflow(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        retention: float = 86_400.0,
+    ) -> Any:
+        """Register an `async def` that awaits steps as a workflow: `@app.workflow`. It survives crashes of its workers,
+        and costs none of them a slot while it waits.
+
+        Args:
+            name: default: the function's.
+            retention: seconds that its outcome and its history are kept after its end.
+        """
+        if function is None:
+            return lambda decorated: self.workflow(decorated, name=name, retention=retention)
+        from blazing_nb.client.workflow import Workflow
+
+        label = name or str(getattr(function, "__name__", ""))
+        made = Workflow(self, function, label, seconds(retention, "retention", low=1.0))
+        self.steps[made.name] = made
+        return made
 
     def _step(
         self, function: Callable[..., Any], name: str | None, rules: Policy, bounds: Limits, lane: str | None

@@ -1,54 +1,22 @@
-"""From an operation's record to its value or its exception."""
+"""From an operation's record to its value or its exception, with the app's keys."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blazing_nb.core.codec import RESULT, decode_failure, unseal
-from blazing_nb.core.outcome import Outcome, decode_outcome
-from blazing_nb.core.signature import context
-from blazing_nb.core.status import Status
-from blazing_nb.errors import (
-    OperationCancelled,
-    OperationExpired,
-    OperationLost,
-    PayloadInvalid,
-    RemoteError,
-    TrustError,
-)
+from blazing_nb.core import result
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
     from blazing_nb.core.dot import OperationId
-
-_ENDINGS = {
-    Status.LOST: OperationLost,
-    Status.CANCELLED: OperationCancelled,
-    Status.EXPIRED: OperationExpired,
-}
+    from blazing_nb.core.outcome import Outcome
 
 
 def value_of(app: Blazing, op: OperationId, record: bytes) -> Any:
     """The result. Raises the operation's exception where it did not succeed."""
-    outcome = decode_outcome(record)
-    if outcome.status is Status.SUCCEEDED:
-        return unseal(outcome.payload, app.ring, b"" if outcome.payload[:1] == b"\0" else _context(app, op))
-    raise exception_of(app, op, outcome)
+    return result.value_of(app.app_id, app.ring, op, record)
 
 
 def exception_of(app: Blazing, op: OperationId, outcome: Outcome) -> Exception:
     """What an unsuccessful outcome raises here; of the remote type where it can be rebuilt."""
-    try:
-        error = decode_failure(outcome.payload, app.ring, _context(app, op))
-    except PayloadInvalid as invalid:
-        return invalid
-    kind = _ENDINGS.get(outcome.status)
-    if kind is not None:
-        return kind(f"{op.text}: {error}", operation=op.text)
-    if isinstance(error, TrustError | Exception):
-        return error
-    return RemoteError(f"{type(error).__name__}: {error}", type=type(error).__name__)
-
-
-def _context(app: Blazing, op: OperationId) -> bytes:
-    return context(app.app_id, op.step, RESULT, op.text)
+    return result.exception_of(app.app_id, app.ring, op, outcome)

@@ -20,6 +20,7 @@ from blazing_nb.core.diagram import StageCounts, pipeline
 from blazing_nb.core.dot import OperationId
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.policy import CallOptions, Stage
+from blazing_nb.core.replay import replaying
 from blazing_nb.core.status import Status
 from blazing_nb.errors import OperationTimeout, UsageError
 from blazing_nb.store.reply import StatusRow
@@ -75,6 +76,16 @@ class Flow:
     @property
     def name(self) -> str:
         return " >> ".join(stage.name for stage in self.stages)
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """In a workflow: await the stages, one after the other."""
+        if replaying.get() is None:
+            raise UsageError(f"{self!r} is started by enqueue or map, or awaited in a workflow.")
+        first, *rest = self.stages
+        value = await first(*args, **kwargs)
+        for stage in rest:
+            value = await stage(value)
+        return value
 
     def enqueue(self, *args: Any, **kwargs: Any) -> FlowOperation:
         """Send one item through the stages; the handle of its way. Arguments are the first stage's.

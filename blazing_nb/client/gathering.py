@@ -10,6 +10,7 @@ from typing import Any
 
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.operation import Operation
+from blazing_nb.core.replay import replaying
 from blazing_nb.errors import OperationTimeout, UsageError
 
 Handle = Operation | Batch
@@ -69,8 +70,12 @@ class Gathered:
         return self.results(0)
 
 
-def gather(*handles: Handle) -> Gathered:
-    """Wait for several operations or batches as one.
+def gather(*handles: Any, return_exceptions: bool = False) -> Gathered:
+    """Wait for several operations or batches as one. In a workflow: for several of its calls, or coroutines of its own.
+
+    Args:
+        return_exceptions: in a workflow, exceptions stand in the list, instead of the first one being raised when all
+            are final. Elsewhere `results` takes it.
 
     Example:
         >>> gather(square.enqueue(2), square.map([3, 4])).results(timeout=10)
@@ -78,6 +83,11 @@ def gather(*handles: Handle) -> Gathered:
         >>> gather().results()
         []
     """
+    replay = replaying.get()
+    if replay is not None:
+        return replay.gather(handles, return_exceptions)  # type: ignore[return-value]
+    if return_exceptions:
+        raise UsageError("return_exceptions is for results(): gather(...).results(return_exceptions=True).")
     return Gathered(handles)
 
 

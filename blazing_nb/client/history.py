@@ -49,7 +49,7 @@ def _ended_claims(story: dict[str, str], names: dict[str, str]) -> list[Transiti
     ended = {}
     for field, text in story.items():
         kind, _, number = field.partition(":")
-        if kind in {"error", "death", "release"} and number.isdigit():
+        if kind in {"error", "death", "release", "wait"} and number.isdigit():
             ended[int(number)] = (kind, text)
     rows, spent = [], 0
     for claim, (kind, text) in sorted(ended.items()):
@@ -59,10 +59,12 @@ def _ended_claims(story: dict[str, str], names: dict[str, str]) -> list[Transiti
             worker, event = names.get(incarnation, incarnation), "retried"
         else:
             at, consumer, claimed, *reason = text.split(";", 3)
-            worker, spent = consumer.rpartition(".")[0], spent + 1
-            event, error = ("rescued", "its worker died") if kind == "death" else ("released", "".join(reason))
+            worker = names.get(consumer, consumer.rpartition(".")[0])
+            spent, error = spent + 1, "its worker died" if kind == "death" else "".join(reason)
+            event = {"death": "rescued", "release": "released", "wait": "waited"}[kind]
         rows.append(Transition("claimed", Status.CLAIMED, float(claimed), worker, claim, attempt, ""))
-        rows.append(Transition(event, Status.RETRYING, float(at), worker, claim, attempt, error))
+        after = Status.SCHEDULED if kind == "wait" else Status.RETRYING
+        rows.append(Transition(event, after, float(at), worker, claim, attempt, error))
     return rows
 
 
@@ -84,7 +86,7 @@ def _final(outcome: Outcome, names: dict[str, str]) -> list[Transition]:
 def _now(row: StatusRow) -> list[Transition]:
     if row.status not in ("CLAIMED", "RUNNING") or row.since_ms is None:
         return []
-    worker, attempt = row.worker.rpartition(".")[0], row.claims - row.deaths - row.releases
+    worker, attempt = row.worker.rpartition(".")[0], row.attempts
     return [Transition("claimed", Status(row.status), row.since_ms, worker, row.claims, attempt, "")]
 
 

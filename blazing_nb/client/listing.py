@@ -129,7 +129,7 @@ def _live(app: Blazing, status: Status | None, pages: Iterator[list[OperationId]
         for op, row in zip(page, app.store.status(page), strict=True):
             now = None if row.record or row.status == "ABSENT" else Status(row.status)
             if now is not None and status in (None, now):
-                attempt = max(0, row.claims - row.deaths - row.releases)
+                attempt = row.attempts
                 yield Row(op, now, attempt, None, None, row.worker.rpartition(".")[0], "")
 
 

@@ -112,7 +112,7 @@ class Operation:
         if outcome is not None:
             return outcome.attempt
         row = self._ask()
-        return decode_outcome(row.record).attempt if row.record else max(0, row.claims - row.deaths - row.releases)
+        return decode_outcome(row.record).attempt if row.record else row.attempts
 
     def cancel(self) -> Status:
         """Ask that it does not run, or stops. Whichever comes first wins, a commit or this; the answer says which.
@@ -200,8 +200,8 @@ class Operation:
     def history(self) -> pd.DataFrame:
         """Every transition, in order.
 
-        Columns: event (enqueued, claimed, started, retried, rescued, released, and how it ended), status after it, at
-        (UTC), worker, claim (its number), attempt (executions begun), error.
+        Columns: event (enqueued, claimed, started, retried, rescued, released, waited, and how it ended), status
+        after it, at (UTC), worker, claim (its number), attempt (executions begun), error.
         """
         return history_frame(transitions(self._app.store, self._at))
 

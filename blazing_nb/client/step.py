@@ -27,8 +27,17 @@ from blazing_nb.core.codec import Prepared, prepare_call, seal_call
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
+from blazing_nb.core.replay import Invocation, replaying
 from blazing_nb.core.signature import context
-from blazing_nb.errors import BatchExists, BlazingError, InvalidArguments, PayloadTooLarge, SegmentFull, UsageError
+from blazing_nb.errors import (
+    BatchExists,
+    BlazingError,
+    InvalidArguments,
+    NotDeterministic,
+    PayloadTooLarge,
+    SegmentFull,
+    UsageError,
+)
 from blazing_nb.store.store import Chunk
 
 if TYPE_CHECKING:
@@ -69,8 +78,6 @@ class Step:
         self.app = app
         self.function = function
         self.name = check_name(name, "step name")
-        self._signature = inspect.signature(function)
-        self._plain_arity = _arity(self._signature)
         self.policy = policy
         self.limits = limits
         self.lane = _lane(lane, function, name)
@@ -78,8 +85,47 @@ class Step:
         self._code: tuple[int, bytes] | None = None
         functools.update_wrapper(self, function)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A workflow's code names the steps that it calls; where a worker loads it they are there, unconnected."""
+        kept = ("app", "function", "name", "policy", "limits", "lane", "_options")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _code=None)
+
+    def __copy__(self) -> Step:
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    @functools.cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.function)
+
+    @functools.cached_property
+    def _plain_arity(self) -> int:
+        return _arity(self._signature)
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+        """Run the function here and now; in a workflow: the awaitable outcome of an operation."""
+        replay = replaying.get()
+        return self.function(*args, **kwargs) if replay is None else replay.call(self._invocation(args, kwargs))
+
+    def _invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
+        options = self._options
+        if options.key or options.block_s:
+            raise UsageError("In a workflow a call takes no key (its position is one) and no block.")
+        return Invocation(
+            app=self.app.app_id,
+            step=self.name,
+            prepared=self._prepare(args, kwargs),
+            prio=options.prio,
+            delay_ms=options.delay_ms,
+            at_ms=options.at_ms,
+            expires_ms=options.expires_ms,
+            expires_at_ms=options.expires_at_ms,
+            options=options.call,
+        )
 
     def __rshift__(self, other: Step | Flow) -> Flow:
         """`load >> clean`: a flow, whose stages hand on their values."""
@@ -108,6 +154,7 @@ class Step:
         return Operation(self.app, self._send(args, kwargs, results), results, 0)
 
     def _send(self, args: tuple[Any, ...], kwargs: dict[str, Any], results: Results) -> OperationId:
+        self._refuse_in_workflow()
         prepared = self._prepare(args, kwargs)
         if self._options.key:
             op = self._enqueue_once(prepared)
@@ -248,6 +295,7 @@ class Step:
 
     def _extend(self, batch: Many, calls: Iterable[tuple[Any, ...]], node_id: str | None) -> Many:
         """Send the calls that the batch does not hold yet."""
+        self._refuse_in_workflow()
         writer, name = self.app.writer(node_id), batch.name
         if self._options.key:
             raise UsageError("An idempotency key names one operation: use enqueue, not map.")
@@ -267,6 +315,12 @@ class Step:
                 call = self._call(prepared, options, name or "", len(batch) if name else 0)
                 self._when_there_is_room(functools.partial(batch.extend, writer, call))
             size = min(CHUNK, size * 4)
+
+    def _refuse_in_workflow(self) -> None:
+        if replaying.get() is not None:
+            raise NotDeterministic(
+                f"A workflow would send {self.name!r} again at every replay: await it, `await {self.name}(...)`."
+            )
 
     def _begin(self, name: str | None, resume: bool) -> list[Range]:
         """What a batch of that name holds already."""

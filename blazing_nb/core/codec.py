@@ -127,10 +127,10 @@ def options_of(envelope: bytes) -> bytes:
 
 def origin_of(operation: str, fields: Sequence[bytes]) -> str:
     """What a call's signature is bound to, by its entry's fields: its id; its idempotency key, which was known before
-    the id; or, of a retry, what the first call's was bound to."""
+    the id; of a workflow's call, that and its position; or, of a retry, what the first call's was bound to."""
     named = dict(zip(fields[::2], fields[1::2], strict=True))
-    if b"o" in named:
-        return named[b"o"].decode()
+    if bound := named.get(b"o") or named.get(b"w"):
+        return bound.decode()
     return operation.partition(":")[0] + "|" + named[b"k"].decode() if b"k" in named else operation
 
 

@@ -29,6 +29,7 @@ class Policy(msgspec.Struct, frozen=True):
     give_up_on: tuple[type[BaseException], ...] = ()
     retention_ms: int = 86_400_000
     timeout_ms: int = 0
+    workflow: bool = False
 
     def wants_retry(self, error: BaseException, attempt: int, retries: int) -> bool:
         """Whether attempt number `attempt`, which ended with `error`, is followed by another."""

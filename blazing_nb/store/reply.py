@@ -14,7 +14,7 @@ _unpack = msgspec.msgpack.Decoder().decode
 class Claim(msgspec.Struct, frozen=True):
     """Operations of one segment that a worker now owns. `entries`: [[id, [b"p", envelope, b"t", enqueued ms]], ...].
 
-    `claims` is the claim number of each; `spent` how many of its earlier claims were deaths or releases.
+    `claims` is the claim number of each; `spent` how many of its earlier claims were deaths, releases or waits.
     """
 
     segment: str
@@ -49,6 +49,13 @@ class StatusRow(msgspec.Struct, frozen=True):
     due_ms: int | None
     worker: str
     since_ms: int | None = None
+    waits: int = 0
+
+    @property
+    def attempts(self) -> int:
+        """Executions begun; deaths, releases and waits do not count, and a workflow that waits goes on with one."""
+        begun = self.claims - self.deaths - self.releases - self.waits
+        return max(0, begun + (self.waits > 0 and self.status == "SCHEDULED"))
 
 
 def parse_claims(rows: list[Any]) -> list[Claim]:
@@ -81,8 +88,9 @@ def parse_status(reply: list[Any]) -> list[StatusRow]:
             due_ms=int(float(due)) if due else None,
             worker=worker.decode(),
             since_ms=int(since) if since else None,
+            waits=waits,
         )
-        for status, record, claims, deaths, releases, due, worker, since in reply
+        for status, record, claims, deaths, releases, due, worker, since, waits in reply
     ]
 
 

@@ -314,6 +314,11 @@ class Store:
         text = [item.decode(errors="replace") for item in flat]
         return dict(zip(text[::2], text[1::2], strict=True))
 
+    def history(self, operation: str) -> dict[str, bytes]:
+        """What a workflow called and was told, as `_child.lua` keeps it; empty for other operations."""
+        flat = self.connection().call("HGETALL", f"{self.keys.prefix}hist:{operation}")
+        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
     def batch(self, name: str) -> list[Range]:
         """The recorded ranges of a named batch, in order; empty where there is none."""
         items = self.connection().call("LRANGE", self.keys.batch(name), 0, -1)

@@ -7,7 +7,7 @@ import functools
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic, perf_counter_ns
 from types import TracebackType
 from typing import Any
@@ -32,13 +32,22 @@ from blazing_nb.core.control import Cancel, Retry
 from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.policy import CallOptions, Policy, backoff_ms
 from blazing_nb.core.reference import resolver
+from blazing_nb.core.result import value_of
 from blazing_nb.core.signature import KeyRing, context
-from blazing_nb.errors import AttemptTimeout, ResultUnavailable, TrustError, ValueNotSerializable
+from blazing_nb.errors import (
+    AttemptTimeout,
+    ResultUnavailable,
+    StoreError,
+    TrustError,
+    UnknownStep,
+    ValueNotSerializable,
+)
 from blazing_nb.worker.code import Code, CodeLoader
 from blazing_nb.worker.current import Running, running
 from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
-from blazing_nb.worker.stage import next_stage
+from blazing_nb.worker.replay import History, Wait, WorkflowRun
+from blazing_nb.worker.stage import calls, next_stage, wait_body
 from blazing_nb.worker.trace import processing
 from blazing_nb.worker.vault import Vault
 
@@ -95,6 +104,10 @@ class Executor:
         self._asked: set[str] = set()
         self._timed: dict[int, Execution] = {}
         self.on_timed: Callable[[], None] = lambda: None
+        self.history: Callable[[str], Mapping[str, bytes]] = lambda operation: {}
+        """What a workflow was told, by its operation."""
+        self.code: Callable[[str], bytes] = _unknown
+        """The hash of a step's code."""
         self.report: Callable[[str], None] | None = None
         """Where progress goes at once; None: it waits for the heartbeat."""
 
@@ -109,8 +122,9 @@ class Executor:
                 self._timed[id(execution)] = execution
                 self.on_timed()
             assert execution.code is not None  # noqa: S101 - _open has set it
+            replay = execution.code.policy.workflow
             with processing(execution.running, execution.options):
-                value = execution.code.function(*args, **kwargs)
+                value = self._replay(execution, args, kwargs) if replay else execution.code.function(*args, **kwargs)
         except BaseException as error:
             failure = error
         running.set(None)
@@ -252,6 +266,8 @@ class Executor:
         execution.ended = perf_counter_ns()
         if type(value) is Retry:
             return self._failed(execution, value)
+        if type(value) is Wait:
+            return self._waits(execution, value)
         try:
             prepared = prepare(value, "the result")
             ctx = b"" if prepared[0] == PLAIN else self._result_context(execution.job)
@@ -270,6 +286,9 @@ class Executor:
         execution.ended = execution.ended or perf_counter_ns()
         if isinstance(error, CodeNotHere):
             return Finished(job, b"", 0, str(error), python=error.python)
+        if isinstance(error, StoreError) and execution.policy.workflow:
+            self._forget(execution)
+            return Finished(job, b"", 0, f"its history could not be read: {error}")
         if isinstance(error, TrustError):
             with about(job.operation, job.attempt):
                 log.error("refused %s: %s", job.operation, error)
@@ -307,6 +326,24 @@ class Executor:
     def _result_context(self, job: Job) -> bytes:
         return context(self._app, _step(job), RESULT, job.operation)
 
+    def _replay(self, execution: Execution, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Run a workflow over its history: its value, or where it waits."""
+        job = execution.job
+        assert execution.code is not None  # noqa: S101 - _open has set it
+        history = History(self.history(job.operation) if job.claim.claims > 1 else {})
+        run = WorkflowRun(self._app, history, job.claimed_ms, functools.partial(value_of, self._app, self._ring))
+        return run.run(execution.code.function, args, kwargs)
+
+    def _waits(self, execution: Execution, wait: Wait) -> Finished:
+        job = execution.job
+        try:
+            follows = calls(self._app, self._ring, job, execution.options, wait.calls, self.code)
+        except UnknownStep as error:
+            return self._failed(execution, error)
+        self._forget(execution)
+        run_us = (execution.ended - execution.started) // 1000
+        return Finished(job, wait_body(job, wait), run_us, retention_ms=execution.retention_ms, follows=follows)
+
     def _next(self, execution: Execution, value: object) -> Next:
         return next_stage(self._app, self._ring, execution.job, execution.options, value)
 
@@ -335,6 +372,10 @@ def _theirs(trace: TracebackType | None) -> TracebackType | None:
     while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(WORKER):
         inner = inner.tb_next
     return inner or trace
+
+
+def _unknown(step: str) -> bytes:
+    raise UnknownStep(f"Step {step!r} is not known here: no step of that name was enqueued or defined.", step=step)
 
 
 def _overran(timeout_s: float | None) -> AttemptTimeout:

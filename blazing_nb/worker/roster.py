@@ -9,6 +9,7 @@ from collections.abc import Container
 
 import msgspec
 
+from blazing_nb.errors import UnknownStep
 from blazing_nb.store.store import Store
 
 REFUSED_CAP_S = 60.0
@@ -60,6 +61,13 @@ class Roster:
     def lane(self, step: str) -> str:
         """The lane of a step; unknown ones run on threads."""
         return self._lane_of.get(step, "thread")
+
+    def code(self, step: str) -> bytes:
+        """The hash of the step's newest code. Raises `UnknownStep`."""
+        found = self._code_of.get(step)
+        if not found:
+            raise UnknownStep(f"Step {step!r} is not known here: no step of that name was enqueued.", step=step)
+        return found
 
     def steps(self, lane: str) -> list[str]:
         steps = self._by_lane.get(lane, [])

@@ -1,13 +1,17 @@
-"""What follows a stage of a flow: its value goes on as the argument of the next one."""
+"""What a commit enqueues: the next stage of a flow, whose argument is the value; and what a workflow calls."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from blazing_nb.core.codec import Prepared, prepare_call, seal_call
 from blazing_nb.core.policy import CallOptions
+from blazing_nb.core.replay import Invocation
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.worker.job import Job, Next
+from blazing_nb.worker.replay import Wait, digest_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(CallOptions).decode
@@ -23,6 +27,38 @@ def next_stage(app: str, ring: KeyRing, job: Job, options: CallOptions, value: o
     ctx = context(app, stage.step, stage.code, job.operation)
     payload = seal_call(_argument(value), stage.code, ring, ctx, _options(stage.options, tuple(rest), options))
     return Next(stage.step, stage.prio, payload, len(options.flow), _root(job), stage.delay_ms, stage.deadline_ms)
+
+
+def calls(
+    app: str,
+    ring: KeyRing,
+    job: Job,
+    options: CallOptions,
+    made: Mapping[int, Invocation],
+    code: Callable[[str], bytes],
+) -> tuple[Next, ...]:
+    """What a workflow calls, each signed under the workflow's id and the call's position.
+
+    Raises:
+        UnknownStep: `code` knows no step of that name.
+    """
+    return tuple(_call(app, ring, job, options, i, invocation, code(invocation.step)) for i, invocation in made.items())
+
+
+def _call(
+    app: str, ring: KeyRing, job: Job, options: CallOptions, position: int, made: Invocation, digest: bytes
+) -> Next:
+    ctx = context(app, made.step, digest, f"{job.operation}#{position}")
+    payload = seal_call(made.prepared, digest, ring, ctx, _options(made.options, (), options))
+    delay_ms = max(1, made.at_ms - job.claimed_ms) if made.at_ms else made.delay_ms
+    deadline_ms = max(1, made.expires_at_ms - job.claimed_ms) if made.expires_at_ms else made.expires_ms
+    prio = "n" if made.prio == "d" else made.prio
+    return Next(made.step, prio, payload, position, digest_of(made), delay_ms, deadline_ms)
+
+
+def wait_body(job: Job, wait: Wait) -> bytes:
+    """As the store takes a workflow that waits (`_wait.lua`)."""
+    return b"W" + _encode([wait.timer_ms, wait.told, wait.groups, wait.gone, job.claimed_ms])
 
 
 def _argument(value: object) -> Prepared:

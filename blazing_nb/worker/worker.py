@@ -144,6 +144,7 @@ class Worker:
         )
         self._lanes: list[Lane] = [self._threads_lane, self._async_lane, self._process_lane]
         executor.on_timed = self._wake
+        executor.history, executor.code = self._store.history, self._roster.code
         self._bell = Bell(self._store.dedicated())
         self._own_bell = Bell(self._store.dedicated())
         self._batch: Batch | None = None

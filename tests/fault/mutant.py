@@ -82,9 +82,7 @@ MUTANTS = {
     "failed_is_forgotten": Mutant("_keep", "redis.call('ZADD', P .. 'failed:' .. step, now + retention, op)", ""),
     "expiring_is_never_pruned": Mutant("_keep", "if #over > 0 then", "if false then"),
     "wakes_nobody": Mutant("_bell", "redis.call('RPUSH', key, '1') end", "end"),
-    "done_is_capped": Mutant(
-        "_finish", "redis.call('XADD', stream, '*',", "redis.call('XADD', stream, 'MAXLEN', 1, '*',"
-    ),
+    "done_is_capped": Mutant("_notify", "redis.call('XADD', key, '*',", "redis.call('XADD', key, 'MAXLEN', 1, '*',"),
     "two_step_claim": Mutant(
         "_take",
         "redis.pcall('XREADGROUP', 'GROUP', 'w', worker, 'COUNT', want, 'STREAMS', P .. 'seg:' .. name, '>')",
@@ -122,15 +120,6 @@ MUTANTS = {
     ),
     "settles_without_bound": Mutant("_settle", "SETTLE_LIMIT = 128", "SETTLE_LIMIT = 100000"),
     "settles_the_first_part_only": Mutant("_settle", "if #rows / 2 < left then", "if true then"),
-    "suspended_without_a_fence": Mutant(
-        "_commit",
-        "if have[id] == claims[i] then",
-        "if have[id] == claims[i] or string.sub(ARGV[at + i - 1], 1, 1) == 'W' then",
-    ),
-    "suspending_counts_as_an_attempt": Mutant("_suspend", "'waits', 1)", "'x', 1)"),
-    "suspends_what_was_cancelled": Mutant(
-        "_suspend", "if redis.call('HEXISTS', live, 'cancel') == 1 then", "if false then"
-    ),
     "release_counts_as_a_death": Mutant("release", "'releases', 1)", "'x', 1)"),
     "anybody_gets_what_needs_another_python": Mutant("_due", "if other == python then", "if true then"),
     "the_needed_python_is_forgotten": Mutant("release", "redis.call('HSET', live, 'need', q.need)", "local _ = 1"),

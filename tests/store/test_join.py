@@ -9,7 +9,7 @@ import pytest
 
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.errors import ScriptRefused
-from blazing_nb.store.join import Join, Members, register, suspend_body
+from blazing_nb.store.join import Join, Members, register
 from blazing_nb.store.store import Chunk, Group, Store
 from tests.store.test_script import BODY, LEASE, T0, Bench, ids
 
@@ -321,94 +321,3 @@ def test_outcomes_are_kept_while_somebody_waits(bench: JoinBench) -> None:
     call("ZADD", f"{bench.store.keys.prefix}joins", bench.now - DAY, op.text)
     bench.beat(bench.a)
     assert call("PTTL", key) > DAY / 2
-
-
-class TestSuspended:
-    """From a worker's commit: what runs gives itself back until others are final."""
-
-    def suspend(self, bench: JoinBench, claims: int, join: Join) -> int:
-        group = Group("f:n:n1", 100, 60_000, [f"{bench.node}-1"], [claims], [7], [T0])
-        reply = bench.store.turn(bench.a, bench.workers[bench.a], [group], [suspend_body(join)], [], now_ms=bench.now)
-        return reply.accepted
-
-    def claim_first(self, bench: JoinBench) -> None:
-        assert ids(bench.claim(bench.a, 1)) == [(f"{bench.node}-1", 1)]
-
-    def test_it_runs_again_when_they_are_final_and_each_round_is_its_own(self, bench: JoinBench) -> None:
-        bench.members(5)
-        self.claim_first(bench)
-        me = OperationId("f", "n", "n1", bench.node, 1)
-        some = Members((Range("f", "n", "n1", bench.node, 2, 4),), 1)
-        assert self.suspend(bench, 1, Join((some,))) == 1
-        assert self.suspend(bench, 1, Join((some,))) == 0
-        assert bench.status_of(me) == "SCHEDULED"
-        bench.finish(2, worker=bench.b)
-        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 2)]
-        # The first round's other members end while the second round waits for another: they are not its own.
-        assert self.suspend(bench, 2, Join((all_of(Range("f", "n", "n1", bench.node, 5, 5)),))) == 1
-        bench.finish(3, 4, worker=bench.b)
-        assert bench.claim(bench.a) == []
-        bench.finish(5, worker=bench.b)
-        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 3)]
-        row = bench.store.status([me])[0]
-        assert (row.claims, row.deaths, row.releases) == (3, 0, 2)
-        assert bench.commit(bench.a, [(f"{bench.node}-1", 3)]) == 1
-        assert (bench.keys("join:*"), bench.keys("next:*"), bench.keys("parked:*")) == ([], [], [])
-
-    def test_a_worker_that_lost_its_claim_suspends_nothing(self, bench: JoinBench) -> None:
-        bench.members(2)
-        self.claim_first(bench)
-        bench.pass_ms(LEASE + 300, bench.b)
-        assert self.suspend(bench, 1, Join((all_of(Range("f", "n", "n1", bench.node, 2, 2)),))) == 0
-        assert (bench.keys("join:*"), bench.keys("next:*")) == ([], [])
-
-    def test_one_whose_cancelling_was_asked_for_ends_instead(self, bench: JoinBench) -> None:
-        bench.members(2)
-        self.claim_first(bench)
-        me = OperationId("f", "n", "n1", bench.node, 1)
-        assert bench.store.cancel([me], now_ms=bench.now) == ["ASKED"]
-        assert self.suspend(bench, 1, Join((all_of(Range("f", "n", "n1", bench.node, 2, 2)),))) == 1
-        assert bench.status_of(me) == "C"
-
-    def test_it_can_be_cancelled_while_it_waits(self, bench: JoinBench) -> None:
-        bench.members(2)
-        self.claim_first(bench)
-        assert self.suspend(bench, 1, Join((all_of(Range("f", "n", "n1", bench.node, 2, 2)),))) == 1
-        assert bench.store.cancel([OperationId("f", "n", "n1", bench.node, 1)], now_ms=bench.now) == ["CANCELLED"]
-        bench.finish(2, worker=bench.b)
-        assert (bench.claim(bench.a), bench.keys("join:*"), bench.keys("next:*")) == ([], [], [])
-
-    def test_many_children_are_registered_before_the_commit(self, bench: JoinBench) -> None:
-        bench.members(400)
-        self.claim_first(bench)
-        join = Join((all_of(Range("f", "n", "n1", bench.node, 2, 400), counts="*", ending=""),))
-        assert self.suspend(bench, 1, join) == 1  # nobody has registered them: it runs again at once
-        assert (f"{bench.node}-1", 2) in ids(bench.claim(bench.a))
-        register(bench.store, f"f:n:n1:{bench.node}-1", join, round_=2, now_ms=bench.now)
-        assert self.suspend(bench, 2, join) == 1
-        for _ in range(2):
-            rows = [row for row in ids(bench.claim(bench.b, 256)) if row[1] == 1]
-            assert bench.commit(bench.b, rows) == len(rows)
-        bench.commit(bench.a, [(f"{bench.node}-{counter}", 1) for counter in range(2, 103)])
-        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 3)]
-
-    def test_an_earlier_round_registers_nothing_any_more(self, bench: JoinBench) -> None:
-        bench.members(400)
-        join = Join((all_of(Range("f", "n", "n1", bench.node, 2, 400)),))
-        register(bench.store, f"f:n:n1:{bench.node}-1", join, round_=2, now_ms=bench.now)
-        with pytest.raises(ScriptRefused, match="round=1 stored=2"):
-            register(bench.store, f"f:n:n1:{bench.node}-1", join, round_=1, now_ms=bench.now)
-
-    def test_one_under_which_two_workers_died_waits_and_runs_again_alone_and_once(self, bench: JoinBench) -> None:
-        bench.members(2)
-        bench.store.cancel([OperationId("f", "n", "n1", bench.node, 2)], now_ms=bench.now)
-        for claims in (1, 2):
-            assert ids(bench.claim(bench.open("v"))) == [(f"{bench.node}-1", claims)]
-            bench.pass_ms(3 * LEASE, bench.a, bench.b)
-        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 3)]
-        after = bench.members(1)
-        assert self.suspend(bench, 3, Join((all_of(after),))) == 1
-        bench.finish(after.first, worker=bench.b)
-        assert bench.keys("parked:*") == []
-        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 4)]
-        assert bench.claim(bench.b) == []

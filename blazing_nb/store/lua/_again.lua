@@ -1,7 +1,7 @@
 -- Shared: what follows a failed attempt.
 -- A failed attempt is parked until its back-off is over; where it was cancelled meanwhile, it ends.
 -- The body is 'R' <delay ms> ';' <claimed ms> ';' <run us> ';' <what went wrong>.
-local function again(name, id, claims, token, body, enqueued, now)
+local function again(name, id, claims, token, body, _, enqueued, now)
   local live = P .. 'live:' .. name .. ':' .. id
   local delay, text = string.match(body, '^R(%d+);(.*)$')
   local incarnation = string.match(token, '^%d+')

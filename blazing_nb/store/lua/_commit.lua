@@ -30,8 +30,7 @@ end
 local function commit(worker, incarnation, group, at, now, lost)
   local name, held, retention, ids, claims, runs, enqueued, rows = unpack(group)
   local have = owned(P .. 'seg:' .. name, worker, ids, held)
-  local items, hist, accepted, tokens, next_ = {}, {}, 0, {}, {}
-  for _, row in ipairs(rows) do next_[row[1]] = row end
+  local items, hist, accepted, tokens, next_ = {}, {}, 0, {}, by_index(rows)
   for i, id in ipairs(ids) do
     local token = tokens[claims[i]] or incarnation .. '-' .. claims[i] .. ';'
     tokens[claims[i]] = token
@@ -41,10 +40,11 @@ local function commit(worker, incarnation, group, at, now, lost)
       local letter = string.sub(body, 1, 1)
       local record, place = letter .. token .. string.sub(body, 2), nil
       if letter == 'R' or letter == 'W' then
-        record = (letter == 'R' and again or suspend)(name, id, claims[i], token, body, enqueued[i], now)
+        local later = letter == 'R' and again or wait
+        record = later(name, id, claims[i], token, body, next_[i] or {}, enqueued[i], now)
         if record then letter = 'C' end
       elseif letter == 'S' and next_[i] then
-        record, place = follow(name, id, claims[i], token, record, next_[i], enqueued[i], now)
+        record, place = follow(name, id, claims[i], token, record, next_[i][1], enqueued[i], now)
         letter = string.sub(record, 1, 1)
       end
       hist[LETTERS[letter]] = (hist[LETTERS[letter]] or 0) + 1

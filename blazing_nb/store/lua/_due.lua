@@ -25,7 +25,8 @@ local function take_member(key, member, worker, now, hist, out)
   local row = redis.call('XPENDING', seg, 'w', id, id, 1)[1]
   local live = redis.call('HMGET', P .. 'live:' .. name .. ':' .. id, 'deaths', 'releases', 'waits')
   local kept = expire(string.match(name, '^[^:]*'), name, entries, row[4], worker, now, hist)
-  give(name, row[4], tonumber(live[1] or 0) + tonumber(live[2] or 0) + tonumber(live[3] or 0), kept, hist, out)
+  local spent = tonumber(live[1] or 0) + tonumber(live[2] or 0) + tonumber(live[3] or 0)
+  give(name, row[4], spent, kept, hist, out)
   return 1
 end
 

@@ -16,6 +16,7 @@ local function finish_incarnation(name, node, incarnation, items, now, retention
     local mine = marked and redis.call('SREM', P .. 'marks', name .. ':' .. id) == 1
     if mine then redis.call('PEXPIRE', P .. 'log:' .. name .. ':' .. id, retention) end
     if mine or item[3] ~= 1 then redis.call('PEXPIRE', P .. 'live:' .. name .. ':' .. id, retention) end
+    if item[3] ~= 1 then close(name .. ':' .. id, now, retention) end
   end
   local seg = P .. 'seg:' .. name
   if string.sub(node, 1, 1) == '@' then tell(name, items, now, retention) end

@@ -3,6 +3,15 @@
 local PAYLOADS = 0
 local WRITTEN = {}
 
+local function by_index(rows)
+  local found = {}
+  for _, row in ipairs(rows) do
+    found[row[1]] = found[row[1]] or {}
+    table.insert(found[row[1]], row)
+  end
+  return found
+end
+
 -- Writes an operation beside others of this call; `...`: the entry's further fields. Its id.
 local function write(row, now, ...)
   local _, number, step, prio, _, _, delay, deadline = unpack(row)

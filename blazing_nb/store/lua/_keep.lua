@@ -54,7 +54,7 @@ local function mourn(name, id, now, retention)
   local origin = op
   for i = 5, #entry[2], 2 do
     if entry[2][i] == 'k' then origin = step .. '|' .. entry[2][i + 1] end
-    if entry[2][i] == 'o' then origin = entry[2][i + 1] end
+    if entry[2][i] == 'o' or entry[2][i] == 'w' then origin = entry[2][i + 1] end
   end
   redis.call('HSET', P .. 'live:' .. op, 'payload', entry[2][2], 'origin', origin)
   redis.call('PEXPIRE', P .. 'live:' .. op, retention)

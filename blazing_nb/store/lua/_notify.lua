@@ -1,5 +1,5 @@
 -- Shared: who hears of an ending. A node follows its own completions; of an operation that the store wrote, its flow's
--- first operation hears too, so that whoever enqueued that one follows one stream.
+-- first operation hears too, so that whoever enqueued that one follows one stream; and the workflow that called it.
 local INLINE = 8192
 local FOLLOW_MS = 60000
 
@@ -25,6 +25,7 @@ local function tell(name, items, now, retention)
   for _, item in ipairs(items) do
     local fields = fields_of(name, item[1])
     if fields.k then redis.call('PEXPIRE', P .. 'uniq:' .. step .. ':' .. fields.k, retention) end
+    if fields.w then answer(fields.w, item[2], now) end
     if fields.r then
       local stream, counter = string.match(fields.r, '^[^:]*:[^:]*:(.*)%-(%d+)$')
       local news = '>' .. (item[4] or ('0|' .. name .. ':' .. item[1] .. '|' .. item[2]))

@@ -16,42 +16,19 @@
 -- @include _tell
 -- @include _next
 -- @include _keep
+-- @include _child
 -- @include _notify
 -- @include _finish
 -- @include _park
 -- @include _conclude
+-- @include _cancel
 -- @include _hold
 -- @include _join
 -- @include _settle
 local q = cmsgpack.unpack(ARGV[2])
 if #q > 1000 then return redis.error_reply('BZARG operations=' .. #q) end
-local now, out, hists = clock(ARGV[1]), {}, {}
+local now, out = clock(ARGV[1]), {}
 
-local function ask(name, id, worker)
-  redis.call('HSET', P .. 'live:' .. name .. ':' .. id, 'cancel', '1')
-  redis.call('SADD', P .. 'marks', name .. ':' .. id)
-  redis.call('RPUSH', P .. 'cancels:' .. worker, name .. ':' .. id)
-  redis.call('PEXPIRE', P .. 'cancels:' .. worker, 3600000)
-  redis.call('RPUSH', P .. 'bell:@' .. worker, '1')
-  redis.call('PEXPIRE', P .. 'bell:@' .. worker, 10000)
-  return 'ASKED'
-end
-
-local function cancel(name, incarnation, counter)
-  local id, node = incarnation .. '-' .. string.format('%.0f', counter), string.match(name, '^[^:]*:[^:]*:(.*)$')
-  local chunk = P .. 'out:' .. node .. ':' .. incarnation .. ':' .. string.format('%d', math.floor(counter / 128))
-  if redis.call('HEXISTS', chunk, string.format('%d', counter % 128)) == 1 then return 'FINAL' end
-  local entry = redis.call('XRANGE', P .. 'seg:' .. name, id, id)[1]
-  if not entry then return 'ABSENT' end
-  local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1)[1]
-  if row and row[2] ~= '@parked' then return ARGV[3] == '1' and 'CLAIMED' or ask(name, id, row[2]) end
-  conclude(name, entry, row, 'C', 'OperationCancelled', 'cancelled before it ran', now)
-  local step = string.match(name, '^[^:]*')
-  hists[step] = (hists[step] or 0) + 1
-  return 'CANCELLED'
-end
-
-for i, op in ipairs(q) do out[i] = cancel(op[1], op[2], op[3]) end
-for step, n in pairs(hists) do tally(step, {cancelled = n}, now) end
+for i, op in ipairs(q) do out[i] = cancel(op[1], op[2], op[3], now, ARGV[3] == '1') end
 settle(now)
 return out

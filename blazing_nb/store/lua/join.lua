@@ -2,7 +2,7 @@
 -- DOES    registers members of a join that is not sealed yet: what an operation shall wait for, in bounded parts.
 -- KEYS    1 meta (hash); derives join:<operation>, out:<chunk>, whose:<chunk> (hash), next:<chunk>, expiring (zset), seg:<segment> (stream)
 -- ARGV    1 now_ms, empty for the server's TIME
--- ARGV    2 request: {operation (text), round (text: 0 at its enqueue, else the claim number that will suspend it), at: members registered
+-- ARGV    2 request: {operation (text), round (text: 0 at its enqueue, else larger than of an earlier join of it), at: members registered
 -- ARGV    so far, groups: {{needed, total, counts: "S" | "*", ending: "F" | "C" | ""}, ...},
 -- ARGV    members: {{group, segment, incarnation (text), first, last}, ...}}
 -- REPLY   how many members are registered now: send on from there
@@ -15,10 +15,12 @@
 -- @include _tell
 -- @include _next
 -- @include _keep
+-- @include _child
 -- @include _notify
 -- @include _finish
 -- @include _park
 -- @include _conclude
+-- @include _cancel
 -- @include _hold
 -- @include _join
 -- @include _enroll

@@ -13,10 +13,12 @@
 -- @include _tell
 -- @include _next
 -- @include _keep
+-- @include _child
 -- @include _notify
 -- @include _finish
 -- @include _park
 -- @include _conclude
+-- @include _cancel
 -- @include _hold
 -- @include _join
 -- @include _settle

@@ -5,14 +5,16 @@
 -- KEYS    drain (string), workers, lost (zset), failed:<step>, expiring (zset), marks (set), live:<operation> (hash),
 -- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list);
 -- KEYS    for what waits settled (list), next:<chunk>, joins (zset), join:<operation> (hash);
--- KEYS    for what follows nodes (hash), segs (zset), last (hash)
+-- KEYS    for what follows nodes (hash), segs (zset), last (hash); for workflows hist:<operation>, wait:<operation> (hash)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {worker, incarnation (text), groups, lanes, held: operations that it keeps, python: its minor version}
 -- ARGV    groups: {{segment, held, retention_ms, ids (ascending), claims, run_us, enqueued_ms, what follows}, ...}
 -- ARGV    what follows a success: {{index in the group, number of its payload from 1, step, prio, stages left with it,
--- ARGV    the flow's first operation ("": this one), delay_ms, deadline_ms from now (0: none)}, ...}
+-- ARGV    the flow's first operation ("": this one), delay_ms, deadline_ms from now (0: none)}, ...}; what a workflow that
+-- ARGV    waits (W, see _wait) calls: the same, with the call's position and the digest of its arguments in fifth and sixth place
 -- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
--- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome (R: _again, W: _suspend); then the payloads of what follows
+-- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome (R: see _again,
+-- ARGV    W: see _wait); then the payloads of what follows
 -- REPLY   {now_ms, version of the steps, accepted, lost ids, lease_lost: 0 | 1, next due ms or 0,
 -- REPLY   {{segment, claims, deaths + releases + waits, {{id, {"p", payload, "t", enqueued_ms, ...}}, ...}}, ...},
 -- REPLY   operations whose cancelling was asked for, alone: 0 | 1 (claim nothing until you hold nothing)}
@@ -25,10 +27,12 @@
 -- @include _tell
 -- @include _next
 -- @include _keep
+-- @include _child
 -- @include _notify
 -- @include _finish
 -- @include _park
 -- @include _conclude
+-- @include _cancel
 -- @include _hold
 -- @include _join
 -- @include _settle
@@ -40,10 +44,8 @@
 -- @include _alone
 -- @include _claim
 -- @include _again
--- @include _enroll
--- @include _await
--- @include _suspend
 -- @include _follow
+-- @include _wait
 -- @include _commit
 -- @include _rescue
 local q = cmsgpack.unpack(ARGV[2])
