@@ -32,6 +32,7 @@ VERBS: tuple[Verb, ...] = (
     cell.MAP,
     process.TOP,
     process.WORKER,
+    workers.SUPERVISOR,
     process.DEMO,
 )
 _PLACES = {

@@ -35,15 +35,16 @@ class Supervising:
         self._app_id = app_id
         self.station = Station(app_id)
 
-    def order(self, change: Change) -> int:
-        """Change what is wanted, and see that a supervisor lives; the version of the orders."""
+    def order(self, change: Change, *, begin: bool = True) -> int:
+        """Change what is wanted, and see that a supervisor lives (not `begin`: one that is about to start will read
+        it); the version of the orders."""
         with self.station.lock():
             orders = change(self.station.orders())
             orders = msgspec.structs.replace(orders, version=orders.version + 1)
             self.station.write(orders)
             if self.station.supervised:
                 self.station.call()
-            else:
+            elif begin:
                 self._begin(orders)
         return orders.version
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import msgspec
 
-from blazing_nb.client.supervising import ATTEMPTS, TURN_S, Supervising, python_path
+from blazing_nb.client import everywhere
+from blazing_nb.client.supervising import ATTEMPTS, TURN_S, Change, Supervising, python_path
+from blazing_nb.core.scaling import Adapt
+from blazing_nb.core.snapshot import Worker
 from blazing_nb.core.supervision import PLACES, Order, Orders, Post, Setting
 from blazing_nb.errors import StepNotEnqueueable, UsageError, WorkersNotReady
+from blazing_nb.store import query
 from blazing_nb.store.process import is_alive, owner
 from blazing_nb.store.station import tail
 
@@ -145,6 +149,75 @@ class Workers:
         supervising.wait_gone(version, timeout)
         return len(living)
 
+    def adapt(
+        self,
+        minimum: int = 1,
+        maximum: int = 8,
+        target_wait: float = 2.0,
+        *,
+        dwell: float = 30.0,
+        wait: float = START_S,
+        **options: Unpack[WorkerOptions],
+    ) -> Workers:
+        """Let the number of detached workers here follow the load, until `scale` or `stop`: by what waits, what arrives
+        and how long it takes. Each decision has its reason: `decisions()`.
+
+        Args:
+            minimum, maximum: bounds; a minimum of 0 lets the last one go.
+            target_wait: seconds that an operation shall wait at most for its turn.
+            dwell: seconds that fewer must have been enough before workers are let go; doubles where the load swings.
+            wait: seconds for the first ones to become ready. Options and errors as for `start`.
+        """
+        bounds = Adapt(minimum, maximum, target_wait, dwell)
+        if maximum > PLACES:
+            raise UsageError(f"An app has at most {PLACES} worker processes on a machine, not {maximum}.")
+        return self._order("", wait, lambda found: max(minimum, min(maximum, found)), options, bounds)
+
+    def decisions(self) -> pd.DataFrame:
+        """The last changes of `adapt`: at, before, after, reason."""
+        import pandas as pd
+
+        state = self._supervising.station.state()
+        rows = [
+            (pd.Timestamp(d.at_ms, unit="ms", tz="UTC"), d.before, d.after, d.reason)
+            for d in (state.decisions if state else ())
+        ]
+        return pd.DataFrame(rows, columns=["at", "before", "after", "reason"])
+
+    # -- all workers of the app, on every machine --------------------------------------------------------------------
+
+    def stop_accepting(self, timeout: float = 10.0) -> int:
+        """Let all workers of the app claim nothing more, on every machine; what is in flight goes on. How many heard.
+
+        Raises:
+            WorkersNotReady: `reasons` has those that did not answer.
+        """
+        return everywhere.instruct(self._app, "drain", lambda worker: worker.state == "draining", timeout)
+
+    def accept(self, timeout: float = 10.0) -> int:
+        """Undo `stop_accepting`; not for those that are about to leave. How many were told."""
+        return everywhere.instruct(self._app, "accept", lambda worker: worker.state != "held", timeout)
+
+    def wait_for_completion(self, timeout: float | None = None) -> bool:
+        """Until no worker holds an operation of the app; False where `timeout` seconds were not enough."""
+        return everywhere.wait_for_completion(self._app, timeout)
+
+    def close(self, grace: float = 0.0, timeout: float = 30.0) -> int:
+        """Let all workers of the app leave, on every machine: what they have not finished in `grace` seconds is given
+        back. Their supervisors start no others. How many left."""
+        return everywhere.instruct(self._app, f"close {round(grace * 1000)}", lambda worker: False, grace + timeout)
+
+    def wait_ready(self, n: int, timeout: float = START_S) -> list[Worker]:
+        """The ready workers, once there are `n`, on whatever machines. Raises `WorkersNotReady`."""
+        return everywhere.wait_ready(self._app, n, timeout)
+
+    def barrier(self, n: int, timeout: float = START_S, *, hold: float = 60.0) -> AbstractContextManager[list[Worker]]:
+        """Inside `with app.workers.barrier(4):` there are 4 ready workers at least, and none claims; after it all begin
+        together. So a batch that is enqueued inside begins with all of them. They wait `hold` seconds at most."""
+        return everywhere.barrier(self._app, n, timeout, hold)
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
     def to_frame(self) -> pd.DataFrame:
         """One row a place or process here: its state, since when, how often it was started, why its last process ended
         (or is to end), the last lines of its log."""
@@ -165,31 +238,52 @@ class Workers:
         rows = [(pd.Timestamp(e.at_ms, unit="ms", tz="UTC"), e.place, e.what) for e in state.events] if state else []
         return pd.DataFrame(rows, columns=["at", "place", "what"])
 
+    def want(self, n: int, url: str, **options: Unpack[WorkerOptions]) -> None:
+        """Write down that `n` detached workers are wanted here, for a supervisor that is about to start."""
+        if not 1 <= n <= PLACES:
+            raise UsageError(f"A supervisor has 1 to {PLACES} workers, not {n}.")
+        self._app.ring  # noqa: B018 - made before the workers look for it
+        self._supervising.order(self._change("", url, lambda found: n, options), begin=False)
+
     # -- ordering ----------------------------------------------------------------------------------------------------
 
     @property
     def _supervising(self) -> Supervising:
         return Supervising(self._app.app_id)
 
-    def _order(self, name: str, wait: float, number: Callable[[int], int], options: WorkerOptions) -> Workers:
+    def _order(
+        self,
+        name: str,
+        wait: float,
+        number: Callable[[int], int],
+        options: WorkerOptions,
+        bounds: Adapt | None = None,
+    ) -> Workers:
         app = self._app.connect()
         app.ring  # noqa: B018 - made before the workers look for it
         steps_version = self._define()
-
-        def change(found: Orders) -> Orders:
-            if found.wanted and found.url != app.url:
-                raise UsageError(
-                    f"Workers of app {app.app_id!r} on this machine serve another store. app.workers.stop() first."
-                )
-            old = found.of(name) or Order(0, name)
-            order = Order(number(old.n), name, _setting(old.setting, options))
-            made = msgspec.structs.replace(found, url=app.url, path=python_path(), cwd=os.getcwd(), grace=30.0)
-            return made.having(order)
-
-        version = self._supervising.order(change)
+        version = self._supervising.order(self._change(name, app.url, number, options, bounds))
+        names = {post.worker_id for post in self._supervising.posts()}
+        if drained := [w.consumer for w in query.workers(app.store) if w.worker_id in names and w.state == "draining"]:
+            app.store.instruct("accept", drained)
         if wait:
             self._wait_ready(version, name, steps_version, wait)
         return self
+
+    def _change(
+        self, name: str, url: str, number: Callable[[int], int], options: WorkerOptions, bounds: Adapt | None = None
+    ) -> Change:
+        def change(found: Orders) -> Orders:
+            if found.wanted and found.url != url:
+                raise UsageError(
+                    f"Workers of app {self._app.app_id!r} here serve another store: app.workers.stop() first."
+                )
+            old = found.of(name) or Order(0, name)
+            order = Order(number(old.n), name, _setting(old.setting, options), bounds, found.version + 1)
+            made = msgspec.structs.replace(found, url=url, path=python_path(), cwd=os.getcwd(), grace=30.0)
+            return made.having(order)
+
+        return change
 
     def _define(self) -> int:
         """Make this app's steps and its `on_start` known, so that workers can try to load them; their version."""

@@ -58,3 +58,9 @@ def cumulative(histogram: Histogram, low: int = 6, high: int = 32) -> list[tuple
 def total_s(histogram: Histogram) -> float:
     """The sum of all that was counted, in seconds, within 9 %: each as the geometric middle of its bucket."""
     return sum(n * math.sqrt(math.prod(bounds(index))) for index, n in histogram.items())
+
+
+def mean(histogram: Histogram) -> float:
+    """Seconds, with each counted as the middle of its bucket; NaN of an empty histogram."""
+    total = sum(histogram.values())
+    return sum(n * sum(bounds(index)) / 2 for index, n in histogram.items()) / total if total else math.nan

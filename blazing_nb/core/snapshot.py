@@ -44,8 +44,8 @@ class Step(msgspec.Struct, frozen=True):
 class Worker(msgspec.Struct, frozen=True):
     """A registered worker; `lease_ms_left` is negative where it is overdue.
 
-    `state`: warming (it claims nothing yet), ready, held (at a barrier) or draining. `steps_version` is how new the
-    steps are that it has tried to load.
+    `state`: warming (it claims nothing yet), ready, held (at a barrier) or draining. `steps_version` is how new
+    the steps are that it has tried to load.
     """
 
     worker_id: str

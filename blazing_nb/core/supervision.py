@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from blazing_nb.core.scaling import Adapt, Decision
 from blazing_nb.errors import UsageError
 
 PLACES = 64
@@ -71,6 +72,10 @@ class Order(msgspec.Struct, frozen=True):
     n: int
     owner: str = ""
     setting: Setting = Setting()
+    adapt: Adapt | None = None
+    """Within these bounds `n` follows the load."""
+    asked: int = 0
+    """The version with which somebody asked for it last: then earlier failures do not count any more."""
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -85,16 +90,18 @@ class Orders(msgspec.Struct, frozen=True):
     orders: tuple[Order, ...] = ()
 
     @property
-    def wanted(self) -> int:
-        return sum(order.n for order in self.orders)
+    def wanted(self) -> bool:
+        """Whether somebody wants something; workers may be none now, where they follow the load."""
+        return bool(self.orders)
 
     def of(self, owner: str) -> Order | None:
         return next((order for order in self.orders if order.owner == owner), None)
 
     def having(self, order: Order) -> Orders:
-        """With this one instead of its owner's earlier one; an order of none is dropped."""
+        """With this one instead of its owner's earlier one; an order of none, for good, is dropped."""
         others = [other for other in self.orders if other.owner != order.owner]
-        return msgspec.structs.replace(self, orders=tuple([*others, order] if order.n else others))
+        wanted = order.n > 0 or order.adapt is not None
+        return msgspec.structs.replace(self, orders=tuple([*others, order] if wanted else others))
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -142,6 +149,7 @@ class State(msgspec.Struct, frozen=True):
     version: int
     at_ms: int
     store: str = ""
+    decisions: tuple[Decision, ...] = ()
     posts: tuple[Post, ...] = ()
     events: tuple[Event, ...] = ()
 

@@ -28,7 +28,10 @@ class Stopped(NamedTuple):
 def up(app: Blazing, args: argparse.Namespace) -> Blazing:
     app.connect()
     if args.workers is not None:
-        app.workers.scale(args.workers)
+        if args.attached:
+            app.workers.start(args.workers, detached=False)
+        else:
+            app.workers.scale(args.workers)
     return app
 
 
@@ -56,6 +59,7 @@ def _is_up(app: Blazing) -> str:
 
 def _up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="scale the app's workers on this machine to N")
+    parser.add_argument("--attached", action="store_true", help="they end with this kernel, even if it is killed")
 
 
 def _down(parser: argparse.ArgumentParser) -> None:

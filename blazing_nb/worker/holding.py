@@ -103,6 +103,12 @@ class Holding:
         for row in rows:
             self._jobs.pop(row.job.operation, None)
 
+    def give_back(self, store: Store, consumer: str, jobs: list[Job], reason: str) -> None:
+        """These go back to the queue, due now. Where the store does not answer they are still held."""
+        store.release(consumer, _release_groups(jobs), reason=reason)
+        for job in jobs:
+            self._jobs.pop(job.operation, None)
+
     def groups(self) -> list[tuple[str, list[str], list[int]]]:
         """Everything held, as `release` wants it."""
         return _release_groups(self._jobs.values())

@@ -1,7 +1,8 @@
-"""What a worker is told through the store, by whoever runs `app.workers` anywhere."""
+"""What a worker is told: by whoever owns it, or through the store by whoever runs `app.workers` anywhere."""
 
 from __future__ import annotations
 
+import math
 import time
 
 
@@ -9,29 +10,38 @@ class Instructions:
     """Taken by the turn loop, read by others.
 
     Attributes:
-        accepting: whether it may claim, as far as it was told.
-        closing: whether it was told to leave; then `grace_s` is how long it may take for that.
+        closing: whether it was told to leave; `ends_s` is the monotonic moment until when it may finish.
     """
 
     def __init__(self) -> None:
-        self.accepting = True
         self.closing = False
-        self.grace_s = 0.0
+        self.ends_s = math.inf
+        self._drained = self._over = False
         self._held_until_s = 0.0
+
+    @property
+    def accepting(self) -> bool:
+        """Whether it may claim, at a barrier or not."""
+        return not self._drained and not self._over
 
     @property
     def held(self) -> bool:
         """Whether it waits at a barrier. One whose maker has gone away ends by itself."""
         return self._held_until_s > 0 and time.monotonic() < self._held_until_s
 
+    def stop_accepting(self) -> None:
+        """For good: its owner said so."""
+        self._over = True
+
     def take(self, text: str) -> None:
         """`accept`, `drain`, `hold <ms>` or `close <ms of grace>`."""
         verb, _, ms = text.partition(" ")
         if verb == "hold":
             self._held_until_s = time.monotonic() + int(ms) / 1000
-        elif verb == "accept" and not self.closing:
-            self.accepting, self._held_until_s = True, 0.0
+        elif verb == "accept":
+            self._drained, self._held_until_s = False, 0.0
         elif verb == "drain":
-            self.accepting = False
+            self._drained = True
         elif verb == "close":
-            self.accepting, self.closing, self.grace_s = False, True, int(ms) / 1000
+            self.closing = self._over = True
+            self.ends_s = min(self.ends_s, time.monotonic() + int(ms) / 1000)

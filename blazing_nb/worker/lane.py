@@ -14,6 +14,8 @@ from blazing_nb.worker.job import Finished, Job
 
 PATIENCE_S = 0.005
 """After this, idle threads take from a batch that was meant for fewer of them."""
+GIVE_BACK_S = 0.2
+"""After this, what was claimed ahead and has not begun goes back to the queue."""
 BATCH_US = 5000
 SHARE_MS = 1.0
 """One thread is woken for about this much expected work, so that short operations do not wake all of them."""
@@ -77,6 +79,11 @@ class ThreadLane:
         """Whether something has not begun although a thread is idle."""
         return bool(self._ready) and self._idle > 0
 
+    @property
+    def behind(self) -> bool:
+        """Whether something has not begun."""
+        return bool(self._ready)
+
     def hasten(self) -> None:
         """Let idle threads help where a batch turned out to take longer than expected."""
         if self._ready and time.monotonic() - self._put_at >= PATIENCE_S:
@@ -103,6 +110,18 @@ class ThreadLane:
                 break
         self.held -= len(jobs)
         return jobs
+
+    def surplus(self) -> list[Job]:
+        """What was claimed ahead, and found every thread busy for so long that another worker may begin sooner: to be
+        given back. Batches begin small again."""
+        try:
+            waited_ns = time.perf_counter_ns() - self._ready[0].claimed_ns
+        except IndexError:
+            return []
+        if self._idle or waited_ns < GIVE_BACK_S * 1e9:
+            return []
+        self.batch = 1
+        return self.take_back()
 
     def stop(self) -> None:
         with self._work:

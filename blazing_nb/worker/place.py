@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from blazing_nb.core.snapshot import Worker
-from blazing_nb.core.supervision import Orders, Post, Setting, failures_after, pause_ms
+from blazing_nb.core.supervision import Order, Orders, Post, Setting, failures_after, pause_ms
 from blazing_nb.store.process import host_name, is_alive, memory_bytes, started_at
 from blazing_nb.store.station import tail
 
@@ -38,6 +38,7 @@ class Child:
         self.verdict = ""
         """Why it was killed, where that was a failure of its own."""
         self.done = post.done
+        self.running = 0
         self.steps_version, self.refuses = post.steps_version, post.refuses
         self.memory_mb = 0.0
         self._child = child
@@ -58,6 +59,7 @@ class Child:
 
     def learn(self, worker: Worker) -> bool:
         """Take over what it says about itself; True where it has just become ready."""
+        self.running = worker.running
         self.done, self.steps_version, self.refuses = worker.done, worker.steps_version, worker.refuses
         if worker.state != "ready" or self.ready_s:
             return False
@@ -134,7 +136,7 @@ class Place:
         self.next: Child | None = None
         """What is starting to take the child's place, and why."""
         self.due_s = 0.0
-        self.failures = self.starts = 0
+        self.failures = self.starts = self.asked = 0
         self.reason = ""
         self.since_ms = now_ms()
 
@@ -161,6 +163,12 @@ class Place:
             reason=self.reason,
         )
         return about if self.child is None else self.child.post(about)
+
+    def ask(self, order: Order) -> None:
+        """What is wanted of it. Where somebody has just asked, a start that failed is tried again at once."""
+        self.setting = order.setting
+        if order.asked > self.asked:
+            self.asked, self.failures, self.due_s = order.asked, 0, 0.0
 
     def took(self, child: Child) -> None:
         """A process was started for it: its only one, or the one that comes next."""

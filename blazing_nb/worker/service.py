@@ -71,15 +71,15 @@ def _warm(worker: Worker, signals: Signals) -> bool:
 def _watch(worker: Worker, signals: Signals, owner: str) -> int | None:
     """Until there is a reason to end; its exit code, None where that depends on what is in flight."""
     while not signals.ends:
-        if not worker.alive:
-            log.critical("the turn loop ended")
-            return 2
         if worker.failure:
             log.critical("%s: it cannot be used", worker.failure)
             return UNREADY
         if worker.instructions.closing:
             log.info("told through the store to leave")
             return LEFT
+        if not worker.alive:
+            log.critical("the turn loop ended")
+            return 2
         if owner and not is_owner_alive(owner):
             log.info("the process %s that it belongs to has ended", owner)
             return None
@@ -91,9 +91,7 @@ def _drain(worker: Worker, signals: Signals, grace: float) -> bool:
     """Finish what is in flight; False where that took too long, or somebody insists."""
     worker.stop_accepting()
     _say(f"stopping {worker.worker_id}: {worker.held} in flight")
-    if worker.instructions.closing:
-        grace = worker.instructions.grace_s
-    end = time.monotonic() + grace
+    end = min(time.monotonic() + grace, worker.instructions.ends_s)
     while True:
         if worker.wait_for_completion(min(0.05, max(0.0, end - time.monotonic()))):
             return True

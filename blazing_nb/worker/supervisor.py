@@ -8,7 +8,6 @@ It ends when nothing is wanted and nothing lives. Where it is killed its workers
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -21,14 +20,15 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from blazing_nb.core.supervision import EVENTS, LEFT, Event, Order, Orders, Post, State
-from blazing_nb.errors import StoreError
 from blazing_nb.store.process import is_owner_alive, started_at
 from blazing_nb.store.station import Station
 from blazing_nb.worker.place import Child, Place, now_ms, start
 from blazing_nb.worker.signals import Signals
 
 if TYPE_CHECKING:
-    from blazing_nb.store.store import Store
+    from blazing_nb.core.scaling import Decision
+    from blazing_nb.worker.registry import Registry
+    from blazing_nb.worker.scaler import Scaler
 
 log = logging.getLogger(__name__)
 EAGER_S = 0.05
@@ -49,10 +49,11 @@ class Supervisor:
         self._places: dict[int, Place] = {}
         self._leaving: list[tuple[Post, Child]] = []
         self._events: list[Event] = []
+        self._scalers: dict[str, Scaler] = {}
+        self._decisions: list[Decision] = []
         self._written: State | None = None
-        self._store: Store | None = None
-        self._asked_s = self._weighed_s = 0.0
-        self._away = ""
+        self._reached: Registry | None = None
+        self._asked_s = self._weighed_s = self._scaled_s = 0.0
         self._ending = 0
         self._me = started_at(os.getpid()) or ""
 
@@ -112,12 +113,13 @@ class Supervisor:
 
     def _provide(self, order: Order) -> None:
         mine = [place for _, place in sorted(self._places.items()) if place.owner == order.owner]
+        mine.sort(key=lambda place: 0 if place.child is None else -1 - place.child.running)  # the idlest go first
         for place in mine[order.n :]:
             del self._places[place.number]
             for child in filter(None, (place.child, place.next)):
                 self._let_go(place, child, STOPPED if self._ending else "fewer are wanted", self._grace_s)
         for place in mine[: order.n]:
-            place.setting = order.setting
+            place.ask(order)
         free = (number for number in range(1 << 30) if number not in self._places)
         for _ in range(order.n - len(mine)):
             number = next(free)
@@ -157,6 +159,7 @@ class Supervisor:
         self._start()
         self._ask()
         self._weigh()
+        self._adapt()
         for place in self._places.values():
             self._replace(place)
         for _, child in self._leaving:
@@ -172,12 +175,12 @@ class Supervisor:
         for about, child in [row for row in self._leaving if not row[1].lives]:
             self._leaving.remove((about, child))
             self._say(about.place, f"pid {child.pid} has ended")
-            self._retire(child)
+            self._registry.retire(child.worker_id)
         for place, child in self._children():
             if child.lives:
                 continue
             place.failed(child)
-            self._retire(child)
+            self._registry.retire(child.worker_id)
             if child.code == LEFT:
                 self._say(place.number, f"pid {child.pid} was told through the store to leave")
                 del self._places[place.number]
@@ -234,35 +237,39 @@ class Supervisor:
         if not children or now - self._asked_s < (EAGER_S / 2 if eager else TURN_S):
             return
         self._asked_s = now
-        with self._reaching() as store:
-            from blazing_nb.store import query
+        for worker in self._registry.workers():
+            place, child = children.get(worker.worker_id, (None, None))
+            if place is not None and child is not None and child.learn(worker) and child is place.child:
+                place.since_ms = now_ms()
 
-            for worker in query.workers(store):
-                place, child = children.get(worker.worker_id, (None, None))
-                if place is not None and child is not None and child.learn(worker) and child is place.child:
-                    place.since_ms = now_ms()
+    def _adapt(self) -> None:
+        """Let the orders that follow the load do so."""
+        orders = [order for order in self._orders.orders if order.adapt is not None]
+        if not orders or time.monotonic() - self._scaled_s < TURN_S:
+            return
+        self._scaled_s = time.monotonic()
+        from blazing_nb.worker.scaler import Scaler
 
-    def _retire(self, child: Child) -> None:
-        """A dead process's claims go back now, not when its lease ends: it cannot commit any more."""
-        with self._reaching() as store:
-            from blazing_nb.store import query
+        for order in orders:
+            scaler = self._scalers.setdefault(order.owner, Scaler())
+            mine = {child.worker_id for place, child in self._children() if place.owner == order.owner}
+            mine |= {child.worker_id for _, child in self._leaving}
+            with self._registry.reaching() as store:
+                assert order.adapt is not None  # noqa: S101 - chosen so
+                decision = scaler.decide(order.adapt, order.setting, store, mine, order.n)
+                if decision.after != decision.before:
+                    self._say(-1, f"{decision.before} -> {decision.after} workers: {decision.reason}")
+                    self._decisions = [*self._decisions, decision][-EVENTS:]
+                    self._change(partial(_scaled, owner=order.owner, n=decision.after))
 
-            for worker in query.workers(store):
-                if worker.worker_id == child.worker_id:
-                    store.retire(worker.consumer)
+    @property
+    def _registry(self) -> Registry:
+        """Of the store that the orders name now. Imported late: the workers start before it is there."""
+        from blazing_nb.worker.registry import Registry
 
-    @contextlib.contextmanager
-    def _reaching(self) -> Iterator[Store]:
-        """The store, where it answers; where not, that is said, and time is not lost waiting for it."""
-        from blazing_nb.store.store import Store
-
-        if self._store is None or self._store.url != self._orders.url:
-            self._store = Store(self.app_id, self._orders.url, timeout_s=2.0, deadline_s=0.0)
-        try:
-            yield self._store
-            self._away = ""
-        except StoreError as error:
-            self._away = str(error)
+        if self._reached is None or self._reached.url != self._orders.url:
+            self._reached = Registry(self.app_id, self._orders.url)
+        return self._reached
 
     # -- saying ------------------------------------------------------------------------------------------------------
 
@@ -274,7 +281,16 @@ class Supervisor:
         posts = [place.post() for _, place in sorted(self._places.items())]
         posts += [place.next.post(place.post()) for place in self._places.values() if place.next is not None]
         posts += [child.post(about) for about, child in self._leaving]
-        state = State(os.getpid(), self._me, self._orders.version, 0, self._away, tuple(posts), tuple(self._events))
+        state = State(
+            os.getpid(),
+            self._me,
+            self._orders.version,
+            0,
+            self._reached.away if self._reached is not None else "",
+            tuple(self._decisions),
+            tuple(posts),
+            tuple(self._events),
+        )
         if state != self._written:
             self._written = state
             self._station.write(msgspec.structs.replace(state, at_ms=now_ms()))
@@ -286,6 +302,12 @@ class Supervisor:
         moments += [child.insists_s for _, child in self._leaving]
         adopted = any(child.code is None for _, child in self._leaving)  # no SIGCHLD comes for those
         return max(0.0, min([EAGER_S if eager or adopted else TURN_S, *(moment - now for moment in moments)]))
+
+
+def _scaled(orders: Orders, owner: str, n: int) -> Orders:
+    """To so many, unless somebody has changed that order meanwhile."""
+    order = orders.of(owner)
+    return orders if order is None or order.adapt is None else orders.having(msgspec.structs.replace(order, n=n))
 
 
 def _one_less(orders: Orders, owner: str) -> Orders:

@@ -34,7 +34,7 @@ from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.instruction import Instructions
 from blazing_nb.worker.job import Job
 from blazing_nb.worker.journal import about
-from blazing_nb.worker.lane import PATIENCE_S, AsyncLane, Outbox, ThreadLane
+from blazing_nb.worker.lane import GIVE_BACK_S, PATIENCE_S, AsyncLane, Outbox, ThreadLane
 from blazing_nb.worker.output import Catcher, catch, release
 from blazing_nb.worker.process_lane import ProcessLane
 from blazing_nb.worker.pulse import Pulse
@@ -97,7 +97,6 @@ class Worker:
         self._exporter: Exporter | None = None
         self._holding = Holding()
         self._thread: threading.Thread | None = None
-        self._accepting = True
         self._stopping = threading.Event()
         self._drained = threading.Condition()
         self._instructions = Instructions()
@@ -162,7 +161,7 @@ class Worker:
 
     def stop_accepting(self) -> None:
         """Claim nothing more; what is in flight goes on. Repeatable."""
-        self._accepting = False
+        self._instructions.stop_accepting()
         if self._thread is not None:
             self._heartbeat.hasten()
         self._wake()
@@ -179,7 +178,7 @@ class Worker:
         outcome is dropped, another worker executes the operation."""
         if self._thread is None:
             return
-        self._accepting = False
+        self._instructions.stop_accepting()
         self._warmup.stop()
         self._stopping.set()
         self._wake()
@@ -219,7 +218,7 @@ class Worker:
         """new, warming (it claims nothing yet), ready, held (at a barrier) or draining."""
         if self._thread is None:
             return "new"
-        if not self._accepting:
+        if not self._instructions.accepting:
             return "draining"
         return "warming" if not self._warmup.ready else "held" if self._instructions.held else "ready"
 
@@ -256,6 +255,7 @@ class Worker:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "slots": self._threads,
+            "state": self.state if self.alive else "warming",
             "processes": self._processes,
             "python": sys.version.split()[0],
             "version": __version__,
@@ -324,7 +324,7 @@ class Worker:
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake_in, selectors.EVENT_READ)
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and not self._is_dismissed():
                 try:
                     if self._lease_lost:
                         log.warning("%s lost its lease; what it held runs elsewhere", self.consumer)
@@ -342,6 +342,11 @@ class Worker:
                     self._stopping.wait(REFUSED_S)
         self._leave()
 
+    def _is_dismissed(self) -> bool:
+        """Whether it was told to leave and has finished, or its time for that is over."""
+        told = self._instructions
+        return told.closing and (not self._holding or time.monotonic() >= told.ends_s)
+
     def _step(self, selector: selectors.BaseSelector) -> None:
         if self.catcher and time.monotonic() - self._logged_s > LOG_S:
             self._log()
@@ -350,6 +355,8 @@ class Worker:
                 log.warning("%s took longer than its timeout; its thread goes on, fenced", finished.job.operation)
             self._threads_lane.replace()
             self._outbox.finished.append(finished)
+        if surplus := self._threads_lane.surplus():
+            self._give_back(surplus)
         if self._outbox.finished or self._batch or self._called or self._wants_claim():
             self._turn()
         if not self._outbox.finished and not self._wants_claim():
@@ -358,7 +365,14 @@ class Worker:
     @property
     def _claims(self) -> bool:
         """Whether it claims at all now."""
-        return self._accepting and self._warmup.ready and not self._instructions.held
+        return self._instructions.accepting and self._warmup.ready and not self._instructions.held
+
+    def _give_back(self, jobs: list[Job]) -> None:
+        try:
+            self._holding.give_back(self._store, self.consumer, jobs, "it waited for a thread of its worker")
+        except StoreError:
+            self._threads_lane.put(jobs)
+            raise
 
     def _has_room(self) -> bool:
         return self._claims and not (self._alone and self._holding) and any(lane.room for lane in self._lanes)
@@ -447,7 +461,6 @@ class Worker:
 
     def _obey(self, instruction: str) -> None:
         self._instructions.take(instruction)
-        self._accepting = self._instructions.accepting and not self._stopping.is_set()
         self._rung = True
         self._heartbeat.hasten()
         self.on_news()
@@ -498,8 +511,11 @@ class Worker:
         timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic())) if ready else IDLE_S
         if self._threads_lane.waiting:
             timeout = min(timeout, PATIENCE_S)
+        elif self._threads_lane.behind:
+            timeout = min(timeout, GIVE_BACK_S)
         if self.catcher:
             timeout = min(timeout, LOG_S)
+        timeout = min(timeout, self._instructions.ends_s - time.monotonic())
         timeout = max(0.0, min(timeout, self._executor.next_overrun - time.monotonic()))
         self._waiting = True
         if self._outbox.finished or self._stopping.is_set() or self._lease_lost or claims != self._claims:

@@ -244,3 +244,228 @@ def test_a_supervisor_that_is_told_to_end_stops_its_workers_in_order(app: Blazin
     until(lambda: not is_alive(state.pid, state.started))
     assert app.snapshot().workers == []
     assert len(app.workers) == 0
+
+
+# -- becoming ready ----------------------------------------------------------------------------------------------------
+
+
+def test_ready_means_that_on_start_has_run_and_workers_may_start_before_any_step(app: Blazing, tmp_path: Path) -> None:
+    ran, go = tmp_path / "ran", tmp_path / "go"
+
+    @app.on_start
+    def warm_up() -> None:
+        import os
+        import time
+
+        with open(ran, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        while not os.path.exists(go):
+            time.sleep(0.01)
+
+    app.workers.start(1, wait=0)
+    until(ran.exists)
+    assert [worker.state for worker in app.snapshot().workers] == ["warming"]
+    op = app.step(lambda: "ran", name="waits").enqueue()
+    with pytest.raises(errors.WorkersNotReady, match="starting"):
+        app.workers.start(1, wait=0.3)
+    assert op.status.name == "PENDING"
+    go.touch()
+    app.workers.start(1)
+    assert op.result(20) == "ran"
+    assert len(ran.read_text().split()) == 1
+
+
+def test_a_new_on_start_runs_on_workers_that_run_already_before_they_claim_more(app: Blazing, tmp_path: Path) -> None:
+    app.workers.start(1)
+    marker = str(tmp_path / "warm")
+
+    @app.on_start
+    async def warm_up() -> None:
+        open(marker, "w").close()
+
+    def is_warm() -> bool:
+        import os
+
+        return os.path.exists(marker)
+
+    assert app.step(is_warm).enqueue().result(20) is True
+
+
+@pytest.mark.slow
+def test_a_worker_whose_on_start_fails_says_so_and_is_ready_when_it_is_mended(app: Blazing) -> None:
+    @app.on_start
+    def broken() -> None:
+        raise RuntimeError("no such model")
+
+    with pytest.raises(errors.WorkersNotReady, match="no such model"):
+        app.workers.start(1, wait=60)
+
+    @app.on_start
+    def mended() -> None:
+        pass
+
+    app.workers.start(1, wait=60)
+    found = post(app)
+    assert found["starts"] >= 4
+    assert found["failures"] == 0, "whoever asks again begins anew"
+
+
+def test_workers_that_cannot_load_a_step_of_this_app_are_not_ready(
+    app: Blazing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "only_here.py"
+    module.write_text("def there(x):\n    return x\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import only_here  # type: ignore[import-not-found]
+
+    app.step(only_here.there)
+    module.unlink()
+    sys.path.remove(str(tmp_path))
+    with pytest.raises(errors.WorkersNotReady, match="cannot load 'there'"):
+        app.workers.start(1, wait=3)
+    assert app.step(lambda: "well", name="other").enqueue().result(20) == "well"
+
+
+# -- all workers of an app, everywhere ---------------------------------------------------------------------------------
+
+
+def test_all_workers_can_be_told_to_drain_and_then_to_leave_and_nobody_follows_them(
+    app: Blazing, worker_process: Any, tmp_path: Path
+) -> None:
+    from tests.worker.test_death import hold_until, pids
+
+    alone = worker_process(lease=60.0)  # as on another machine: no supervisor knows it
+    app.workers.start(1)
+    marker, go = tmp_path / "ran", tmp_path / "go"
+    step = app.step(hold_until)
+    ops = [step.enqueue(str(go), str(marker)) for _ in range(4)]
+    until(lambda: len(pids(marker)) == 4)
+    assert app.workers.stop_accepting() == 2
+    late = step.enqueue(str(go), str(tmp_path / "late"))
+    assert app.workers.wait_for_completion(0.3) is False
+    go.touch()
+    assert app.workers.wait_for_completion(20) is True
+    assert [op.status.name for op in [*ops, late]] == ["SUCCEEDED"] * 4 + ["PENDING"]
+    assert app.workers.close(grace=1) == 2
+    assert alone.wait() == 3
+    until(lambda: len(app.workers) == 0)
+    assert app.snapshot().workers == []
+    until(lambda: not app.workers._supervising.station.supervised)
+    app.workers.start(1)
+    assert late.result(20).startswith("by ")
+
+
+def test_workers_that_were_drained_accept_again_where_they_are_started_again(app: Blazing) -> None:
+    app.workers.start(1)
+    first = post(app)["pid"]
+    assert app.workers.stop_accepting() == 1
+    app.workers.start(1)
+    assert app.step(pid).enqueue(1).result(20) == first
+
+
+def test_close_gives_back_what_is_not_finished_in_time(app: Blazing, url: str, tmp_path: Path) -> None:
+    from blazing_nb import Worker
+    from tests.worker.test_death import hold_until, pids
+
+    worker = Worker(app.app_id, url=url).start()
+    op = app.step(hold_until).enqueue(str(tmp_path / "go"), str(tmp_path / "ran"))
+    until(lambda: pids(tmp_path / "ran"))
+    assert app.workers.close(grace=0.1) == 1
+    assert (op.status.name, worker.alive) == ("RETRYING", False)
+    (tmp_path / "go").touch()
+    worker.close()
+
+
+def test_a_batch_enqueued_inside_a_barrier_begins_with_all_workers(app: Blazing) -> None:
+    app.workers.start(2, threads=2)
+    step = app.step(pid)
+    with app.workers.barrier(2) as ready:
+        assert len(ready) == 2
+        batch = step.map(range(4))
+        assert batch.wait(0.5) is False
+        assert app.snapshot().claimed == 0
+    assert len(set(batch.results(20))) == 2
+    with pytest.raises(errors.WorkersNotReady, match="2 of 3"):
+        app.workers.wait_ready(3, timeout=0.1)
+
+
+def test_a_barrier_whose_maker_is_gone_ends_by_itself(app: Blazing) -> None:
+    app.workers.start(1)
+    app.store.instruct("hold 700")
+    until(lambda: app.snapshot().workers[0].state == "held")
+    assert app.step(lambda: 1, name="one").enqueue().result(20) == 1
+
+
+# -- following the load ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_follows_the_load_and_every_change_has_its_reason(app: Blazing) -> None:
+    app.workers.adapt(minimum=1, maximum=3, target_wait=0.5, dwell=2.0, threads=1)
+    assert len(app.workers) == 1
+    batch = app.step(pid).options(timeout=30).map(range(200))
+    until(lambda: len(app.workers) == 3)
+    assert len(set(batch.results(60))) >= 2
+    until(lambda: len(app.workers) == 1, 40)
+    decisions = app.workers.decisions()
+    assert decisions.after.max() == 3
+    assert list(decisions.after)[-1] == 1
+    assert decisions.reason.str.contains("operations wait").all()
+    stats = app.snapshot().steps[0]
+    assert (stats.succeeded, stats.released, stats.rescued) == (200, 0, 0)
+    app.workers.scale(2)
+    assert len(app.workers) == 2
+
+
+def test_senseless_bounds_are_refused_and_start_nothing(app: Blazing) -> None:
+    with pytest.raises(errors.UsageError):
+        app.workers.adapt(minimum=3, maximum=2)
+    with pytest.raises(errors.UsageError):
+        app.workers.adapt(maximum=65)
+    assert len(app.workers) == 0
+
+
+# -- on the command line -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_scales_adapts_and_shows(app: Blazing, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from blazing_nb.cli import main
+
+    assert main(["workers", "1", "--app", app.app_id, "--url", url, "--threads", "2"]) == 0
+    assert "  0  ready" in capsys.readouterr().out
+    assert [worker.slots for worker in app.snapshot().workers] == [2]
+    assert main(["workers", "--adapt", "1", "2", "--app", app.app_id, "--url", url]) == 0
+    assert "1 processes" in capsys.readouterr().out
+    assert main(["workers", "3", "--adapt", "1", "2", "--app", app.app_id, "--url", url]) == 2
+    assert main(["workers", "--threads", "2", "--app", app.app_id, "--url", url]) == 2
+    assert "not both" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_supervisor_in_the_foreground_waits_for_its_server_and_stops_its_workers_on_sigterm(
+    short_dir: Path, tmp_path: Path, app_id: str
+) -> None:
+    from blazing_nb.store.candidate import find_binary
+    from tests.conftest import Child, python_command
+
+    socket = short_dir / f"sv-{app_id}.sock"
+    there = f"unix://{socket}"
+    boss = Child(python_command("supervisor", "2", "--app", app_id, "--url", there))
+    try:
+        boss.wait_for_line(lambda line: "place 1" in line and "was started" in line)
+        command = [str(find_binary()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
+        server = Child([*command, "--dir", str(tmp_path), "--save", "", "--appendonly", "no", "--logfile", ""])
+        try:
+            server.wait_for_line(lambda line: "ready to accept connections" in line.lower())
+            with Blazing(app_id, url=there) as late:
+                assert len(late.workers.wait_ready(2)) == 2
+                late.workers.start(2)
+                assert supervisor(late) == boss.pid
+                assert late.step(pid).enqueue(1).result(20) > 0
+                boss.send(signal.SIGTERM)
+                assert boss.wait() == 0
+                assert late.snapshot().workers == []
+        finally:
+            server.kill()
+    finally:
+        boss.kill()

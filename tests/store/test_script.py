@@ -368,6 +368,16 @@ def test_a_paused_step_is_not_claimed(bench: Bench) -> None:
     assert len(ids(bench.claim(bench.a))) == 2
 
 
+def test_an_instruction_said_twice_is_heard_once_and_only_by_registered_workers(bench: Bench) -> None:
+    assert [bench.store.instruct("drain", [bench.a, "gone.1"], now_ms=T0) for _ in range(2)] == [1, 1]
+    assert bench.turn(bench.a, []).cancels == ["@drain"]
+    assert bench.turn(bench.b, []).cancels == []
+    assert bench.store.instruct("close 5", now_ms=T0) == 2
+    assert [bench.turn(worker, []).cancels for worker in (bench.a, bench.b)] == [["@close 5"]] * 2
+    with pytest.raises(ScriptRefused, match="BZARG text="):
+        bench.store.instruct("", now_ms=T0)
+
+
 def test_a_drained_app_refuses_what_is_new_and_knows_what_was_stored(bench: Bench) -> None:
     chunk = bench.chunk(2)
     assert bench.store.enqueue(chunk, now_ms=bench.now) == "added"

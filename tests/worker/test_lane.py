@@ -14,7 +14,7 @@ import pytest
 
 from blazing_nb import Blazing, Cancel, Status, Worker, current, errors
 from tests.client.test_option import same
-from tests.worker.test_death import until
+from tests.worker.test_death import hold_until, pids, until
 
 LEASE = 1.0
 
@@ -246,3 +246,25 @@ def test_a_closed_worker_leaves_no_process(app: Blazing, url: str) -> None:
     _, alive = psutil.wait_procs(own, 10)
     left = [" ".join(process.cmdline()) for process in alive]
     assert [line for line in left if "resource_tracker" not in line] == []
+
+
+def hold_or_not(released: str, marker: str) -> str:
+    """At once where there is no marker, else as `hold_until`."""
+    return hold_until(released, marker) if marker else ""
+
+
+@pytest.mark.parametrize("before", [0, 3000], ids=["at first", "after short ones"])
+def test_an_idle_worker_is_not_starved_by_what_another_claimed_ahead(
+    app: Blazing, worker_process: Any, tmp_path: Path, before: int
+) -> None:
+    """2 workers of 4 threads, 8 operations: all begin, 4 in each, although the first had learnt to claim hundreds."""
+    step, marker, go = app.step(hold_or_not), tmp_path / "ran", tmp_path / "go"
+    first = worker_process("--threads", "4")
+    step.starmap([("", "")] * before).results(60)
+    second = worker_process("--threads", "4")
+    batch = step.starmap([(str(go), str(marker))] * 8)
+    until(lambda: len(pids(marker)) == 8)
+    assert (pids(marker).count(first.pid), pids(marker).count(second.pid)) == (4, 4)
+    go.touch()
+    assert batch.wait(20)
+    assert {batch[i].attempt for i in range(8)} == {1}
