@@ -4,13 +4,13 @@ BlazingError
 ├── UsageError(ValueError): the call is wrong; nothing was sent
 │   ├── InvalidName, InvalidOperationId, InvalidArguments, UnknownStep, StepNotEnqueueable
 │   ├── ValueNotSerializable, PayloadTooLarge
-│   ├── NotDeterministic
+│   ├── NotDeterministic, PositionLost, ScheduleUnknown
 │   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
 │   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull, AppDraining
 │   ├── ServerNotFound, ServerFailed: the embedded server
 │   └── LeaseLost: this worker is no longer registered
-├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe
+├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe, NotShared
 ├── OperationError: how an operation ended when not well
 │   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable, ReferenceUnknown,
 │       WorkflowChanged, AttemptTimeout, ProcessDied
@@ -106,6 +106,10 @@ class OperationUnknown(UsageError):
     """No operation of that id is in the store: it was never stored, or its retention has passed."""
 
 
+class PositionLost(UsageError):
+    """Messages after `position` were dropped, up to `dropped`: they were older than the retention."""
+
+
 class StoreError(BlazingError):
     """The store refused, or could not be reached."""
 
@@ -164,6 +168,10 @@ class CodeRefused(TrustError):
 
 class SecretUnsafe(TrustError):
     """The secret's file can be read by others, or is not a key file."""
+
+
+class NotShared(TrustError):
+    """The owner shares this with other apps, or this machine has not got the key that it gave to this app."""
 
 
 class OperationError(BlazingError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.caller import Caller
+from blazing_nb.client.channel import Channel, open_channel, open_space
 from blazing_nb.client.doctor import Diagnosis, diagnose
 from blazing_nb.client.drain import Drained, drain
 from blazing_nb.client.failed import Failed
@@ -23,6 +24,7 @@ from blazing_nb.client.node import NodeWriter
 from blazing_nb.client.operation import Operation, status_of
 from blazing_nb.client.option import Kinds, Limits, limits, policy, seconds
 from blazing_nb.client.results import Results
+from blazing_nb.client.shared import Shared
 from blazing_nb.client.step import Step
 from blazing_nb.client.value import get, put
 from blazing_nb.client.workers import Workers
@@ -94,6 +96,7 @@ class Blazing:
         self._pid = 0
         self._closed = False
         self._ring: KeyRing | None = None
+        self._shared: dict[tuple[str, str], Shared] = {}
         self._unique = ""
         self._runner: Caller | None = None
         self._settlers: weakref.WeakSet[Settler] = weakref.WeakSet()
@@ -494,6 +497,39 @@ class Blazing:
     def get(self, ref: Ref) -> Any:
         """The value of a reference. Raises `ReferenceUnknown` where its retention has passed."""
         return get(self, ref)
+
+    # -- sharing on purpose ------------------------------------------------------------------------------------------
+
+    def channel(
+        self,
+        name: str,
+        *,
+        owner: str | None = None,
+        share_with: Iterable[str] | None = None,
+        retention: float | None = None,
+    ) -> Channel:
+        """Messages of several apps and nodes: `publish(value)`, and `subscribe()` by `for` or `async for`.
+
+        Args:
+            owner: the app that it is of; default: this one.
+            share_with: the apps that may publish and subscribe, none else (they get the channel's own key). Default: as
+                it is. Who is no longer named loses the file; rotate the app's key to make it useless.
+            retention: seconds that messages are kept, from the next one on; default: as it is, at first a week.
+
+        Raises:
+            NotShared: this machine has no key of it for this app.
+        """
+        return open_channel(self, name, owner, share_with, retention)
+
+    def shared(
+        self, name: str = "main", *, owner: str | None = None, share_with: Iterable[str] | None = None
+    ) -> Shared:
+        """A space of values that several nodes and apps write without a conflict: `counter`, `set`, `register`, `map`,
+        `log`. Arguments and errors as for `channel`."""
+        key = (owner or self.app_id, name)
+        if key not in self._shared or share_with is not None:
+            self._shared[key] = open_space(self, name, owner, share_with)
+        return self._shared[key]
 
     def snapshot(self) -> Snapshot:
         """Counts and depths at this moment; costs the same at any load."""

@@ -85,6 +85,16 @@ def unseal(payload: bytes, ring: KeyRing, ctx: bytes) -> Any:
     return _open(payload[:1], payload[1:], ring, ctx)
 
 
+def seal_always(value: object, what: str, ring: KeyRing, ctx: bytes) -> bytes:
+    """The payload of what several apps read: signed even where it is plain."""
+    return _signed(seal(prepare(value, what), ring, ctx), ring, b"always" + ctx)
+
+
+def unseal_always(payload: bytes, ring: KeyRing, ctx: bytes) -> Any:
+    """The value. Raises `SignatureRefused` or `PayloadInvalid` before anything is decoded."""
+    return unseal(_verified(payload, ring, b"always" + ctx), ring, ctx)
+
+
 def seal_call(prepared: Prepared, code: bytes, ring: KeyRing, ctx: bytes, options: bytes = b"") -> bytes:
     """The envelope of a call; the signature of a pickle covers the options too."""
     kind, data = prepared
@@ -216,17 +226,25 @@ def _signed(data: bytes, ring: KeyRing, ctx: bytes) -> bytes:
     return bytes((len(name),)) + name + mac + data
 
 
+def _verified(body: bytes, ring: KeyRing, ctx: bytes) -> bytes:
+    """What `_signed` was given."""
+    if not body or len(body) < 1 + body[0] + MAC_SIZE:
+        raise PayloadInvalid(f"a signed payload of {len(body)} bytes is cut off")
+    at = 1 + body[0]
+    data = body[at + MAC_SIZE :]
+    ring.verify(body[1:at].decode(errors="replace"), body[at : at + MAC_SIZE], ctx + data)
+    return data
+
+
 def _open(kind: bytes, body: bytes, ring: KeyRing, ctx: bytes) -> Any:
     if kind == b"\0":
         try:
             return _unpack(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise PayloadInvalid(f"the payload does not decode: {error}") from error
-    if kind not in (b"\1", b"\5") or not body or len(body) < 1 + body[0] + MAC_SIZE:
+    if kind not in (b"\1", b"\5"):
         raise PayloadInvalid(f"a payload of {len(body) + 1} bytes, kind {kind!r}")
-    at = 1 + body[0]
-    data = body[at + MAC_SIZE :]
-    ring.verify(body[1:at].decode(errors="replace"), body[at : at + MAC_SIZE], ctx + _mark(kind[0]) + data)
+    data = _verified(body, ring, ctx + _mark(kind[0]))
     try:
         return _unpickle(kind[0], data)
     except BlazingError:

@@ -83,6 +83,8 @@ class Queue:
         """What a commit enqueued, by what it committed (I11)."""
         self.own = (0, 0)
         """Incarnation and counter of the segments that the store writes."""
+        self.done: dict[Dot, int] = {}
+        """How often the effects of an operation were done."""
         self.last: dict[str, tuple[int, int]] = {}
         self.active: dict[tuple[str, str], dict[str, int]] = {}
         self.leases: dict[str, int] = {}
@@ -174,6 +176,8 @@ class Queue:
     def _commit(self, dot: Dot, entry: Entry, letter: str, token: str, due_ms: int) -> None:
         if letter == "R" and entry.cancel:
             letter = "C"
+        if letter == "S":
+            self.done[dot] = self.done.get(dot, 0) + 1
         if letter != "R":
             self._finish(dot, letter, token)
         else:

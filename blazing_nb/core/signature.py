@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from blazing_nb.errors import SignatureRefused
 
@@ -12,12 +12,19 @@ MAC_SIZE = 32
 
 
 class KeyRing:
-    """The app's keys by id; `current` signs, any of them verifies. Never shows a secret."""
+    """The app's keys by id, oldest first; `current` signs, any of them verifies. Never shows a secret.
 
-    def __init__(self, keys: Mapping[str, bytes], current: str) -> None:
+    `reload` is asked where a key is not known: it answers the ring as it is now where that has changed, so that a key
+    that was made after this ring was read is found, without a restart.
+    """
+
+    def __init__(
+        self, keys: Mapping[str, bytes], current: str, reload: Callable[[], KeyRing | None] | None = None
+    ) -> None:
         if current not in keys or not all(keys.values()):
             raise ValueError("a key ring needs its current key, and no empty one")
         self._keys = dict(keys)
+        self._reload = reload
         self.current = current
 
     def __repr__(self) -> str:
@@ -26,6 +33,28 @@ class KeyRing:
     def __reduce__(self) -> str:
         raise TypeError("a KeyRing holds secrets and is not pickled")
 
+    @property
+    def ids(self) -> list[str]:
+        """Of the keys, oldest first."""
+        return list(self._keys)
+
+    def refresh(self) -> bool:
+        """Take over what changed meanwhile; whether something did."""
+        fresh = self._reload() if self._reload else None
+        if fresh is not None:
+            self._keys, self.current = fresh._keys, fresh.current
+        return fresh is not None
+
+    def derive(self, purpose: str) -> KeyRing:
+        """Keys for one purpose, under the same ids. Whoever holds them learns nothing of this ring's."""
+        made = {key_id: hmac.digest(key, b"derive" + purpose.encode(), "sha256") for key_id, key in self._keys.items()}
+        return KeyRing(made, self.current, lambda: self.derive(purpose) if self.refresh() else None)
+
+    @property
+    def keys(self) -> dict[str, bytes]:
+        """The secrets: for `store/secret` and `store/grant` alone."""
+        return dict(self._keys)
+
     def sign(self, data: bytes) -> tuple[str, bytes]:
         """(key id, 32 bytes)."""
         return self.current, hmac.digest(self._keys[self.current], data, "sha256")
@@ -33,6 +62,8 @@ class KeyRing:
     def verify(self, key_id: str, mac: bytes, data: bytes) -> None:
         """Raises `SignatureRefused` unless that key signed exactly these bytes."""
         key = self._keys.get(key_id)
+        if key is None and self.refresh():
+            key = self._keys.get(key_id)
         if key is None:
             raise SignatureRefused(f"signed with key {key_id[:32]!r}, which this app does not have", key_id=key_id)
         if not hmac.compare_digest(mac, hmac.digest(key, data, "sha256")):

@@ -17,6 +17,7 @@ import msgspec
 
 from blazing_nb.core.code import HOOK
 from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.effect import Effect
 from blazing_nb.core.name import check_name
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import AppDraining, BatchExists, ScriptRefused, SegmentFull, StoreFull, StoreUnsuitable
@@ -112,6 +113,13 @@ class Store:
         with self._lock:
             self._connections.append(made)
         return made
+
+    def discard(self, connection: Connection) -> None:
+        """Close a dedicated connection. Repeatable."""
+        connection.close()
+        with self._lock:
+            if connection in self._connections:
+                self._connections.remove(connection)
 
     def close(self) -> None:
         """Close every connection. Repeatable."""
@@ -372,16 +380,18 @@ class Store:
         held: int = 0,
         python: str = "",
         payloads: Sequence[bytes] = (),
+        effects: Mapping[str, Sequence[Effect]] | None = None,
         now_ms: int | None = None,
     ) -> Turn:
         """Commit what is finished, under the fence, and claim what there is room for.
 
         `bodies`: one an id, in the order of the groups; each starts with the status letter. `held`: how many
         operations the worker holds beside them. `python`: its minor version ("3.11"), for what others could not load.
-        `payloads`: of what follows, by its number.
+        `payloads`: of what follows, by its number. `effects`: of operations (segment:id), done with their commit.
         """
         request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes, "held": held}
-        return parse_turn(self._run("turn", {**request, "python": python}, *bodies, *payloads, now_ms=now_ms))
+        values = _add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
+        return parse_turn(self._run("turn", {**request, "python": python}, *bodies, *payloads, *values, now_ms=now_ms))
 
     def heartbeat(
         self,
@@ -450,6 +460,20 @@ def _parts(operations: Sequence[OperationId]) -> Iterator[list[list[str | int]]]
     for start in range(0, len(operations), STATUS_LIMIT):
         part = operations[start : start + STATUS_LIMIT]
         yield [[op.segment, str(op.incarnation), op.counter] for op in part]
+
+
+def _add_effects(request: dict[str, Any], effects: Mapping[str, Sequence[Effect]], before: int) -> list[bytes]:
+    """Into the request; their values, which travel behind `before` other arguments (ARGV[3] is the first)."""
+    values: list[bytes] = []
+
+    def row(effect: Effect) -> tuple[str, str, str | int, str]:
+        if effect.verb == "incr":
+            return effect.verb, effect.key, str(effect.by), ""
+        values.append(effect.value)
+        return effect.verb, effect.key, 2 + before + len(values), effect.origin
+
+    request["effects"] = {operation: [row(effect) for effect in of] for operation, of in effects.items()}
+    return values
 
 
 def _flat(info: Mapping[str, str | int]) -> list[str]:

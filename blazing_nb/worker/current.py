@@ -6,8 +6,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from blazing_nb.core.effect import Effect
 from blazing_nb.core.reference import Ref
+from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import UsageError
+from blazing_nb.worker.effect import Effects
 
 TEXT_LIMIT = 200
 PRINTABLE = 64 << 10
@@ -26,9 +29,11 @@ class Running:
 
     __slots__ = (
         "_cancelled",
+        "_effects",
         "_keep",
         "_news",
         "_report",
+        "_ring",
         "app",
         "attempt",
         "claim",
@@ -49,6 +54,7 @@ class Running:
         claim: int = 1,
         report: Callable[[str], None] | None = None,
         keep: Callable[[Any], Ref] | None = None,
+        ring: KeyRing | None = None,
     ) -> None:
         self.app = app
         self.operation = operation
@@ -62,6 +68,8 @@ class Running:
         self._news: str | None = None
         self._report = report
         self._keep = keep
+        self._ring = ring
+        self._effects: Effects | None = None
 
     def __repr__(self) -> str:
         return f"<Running {self.operation} attempt={self.attempt}{' cancelled' if self.cancelled else ''}>"
@@ -73,6 +81,19 @@ class Running:
 
     def cancel(self) -> None:
         self._cancelled = True
+
+    @property
+    def effect(self) -> Effects:
+        """What shall be done with the commit, and only with it: `incr`, `set`, `append`, `publish`."""
+        if self._effects is None:
+            if self._ring is None:
+                raise UsageError("Effects are for the body of a step.")
+            self._effects = Effects(self.app, self.operation, self._ring)
+        return self._effects
+
+    def effects(self) -> tuple[Effect, ...]:
+        """What was recorded."""
+        return () if self._effects is None else tuple(self._effects.recorded)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Say how far it came: `operation.progress` shows the last of these, at most half a second old.

@@ -233,7 +233,9 @@ class Executor:
         token = f"{claim:08d}-{job.worker}"
         attempt = claim - job.claim.spent
         keep = functools.partial(self._vault.put, retention_ms=execution.retention_ms)
-        execution.running = Running(self._app, operation, attempt, token, execution.timeout_s, claim, self.report, keep)
+        execution.running = Running(
+            self._app, operation, attempt, token, execution.timeout_s, claim, self.report, keep, self._ring
+        )
         running.set(execution.running)
         self.active[operation] = execution.running
         if self._asked and operation in self._asked:
@@ -356,7 +358,10 @@ class Executor:
         enqueued_ms = int(job.entry[1][3])
         body = encode_body(enqueued_ms, job.claimed_ms, queued_us, run_us, attempt, payload, open_=next_ is not None)
         follows = () if next_ is None else (next_,)
-        return Finished(job, letter + body, run_us, retention_ms=execution.retention_ms, follows=follows)
+        effects = execution.running.effects() if letter == b"S" and execution.running else ()
+        return Finished(
+            job, letter + body, run_us, retention_ms=execution.retention_ms, follows=follows, effects=effects
+        )
 
     def _forget(self, execution: Execution) -> None:
         mine = execution.running

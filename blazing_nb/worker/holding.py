@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from blazing_nb.core.codec import code_of
+from blazing_nb.core.effect import Effect
 from blazing_nb.store.store import Follow, Group, Store
 from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
@@ -26,6 +27,7 @@ class Batch:
         self.groups: list[Group] = []
         self.bodies: list[bytes] = []
         self.payloads: list[bytes] = []
+        self.effects: dict[str, tuple[Effect, ...]] = {}
         self._returned: list[Finished] = []
         by_segment: dict[str, list[Finished]] = {}
         for row in rows:
@@ -36,6 +38,7 @@ class Batch:
         for segment, members in by_segment.items():
             self.groups.append(_group(segment, members, held, self.payloads))
             self.bodies += [row.body for row in members]
+            self.effects |= {row.job.operation: row.effects for row in members if row.effects}
         self.run_us: dict[int, list[int]] = {}
         """How long each operation took, by lane."""
         for row in (*rows, *dropped):

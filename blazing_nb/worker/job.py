@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from blazing_nb.core.effect import Effect
 from blazing_nb.store.reply import Claim
 
 
@@ -55,3 +56,4 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     python: str = ""
     """Where it is given back: the only Python that can load it."""
     follows: tuple[Next, ...] = ()
+    effects: tuple[Effect, ...] = ()

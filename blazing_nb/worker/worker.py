@@ -399,6 +399,7 @@ class Worker:
             held=held,
             python=PYTHON,
             payloads=batch.payloads,
+            effects=batch.effects,
         )
         claims = turn.claims
         batch.release(self._store, self.consumer, self._roster.refuse)

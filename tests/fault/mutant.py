@@ -29,10 +29,19 @@ class Mutant(NamedTuple):
     wrong: str
 
 
-TESTS = ("tests/store/test_script.py", "tests/store/test_follow.py", "tests/store/test_join.py")
+TESTS = tuple(f"tests/store/test_{name}.py" for name in ("script", "follow", "join", "effect", "sharing"))
 MUTANTS = {
     "no_fence": Mutant("_commit", "if have[id] == claims[i] then", "if true then"),
     "fence_without_claim_number": Mutant("_commit", "if have[id] == claims[i] then", "if have[id] then"),
+    "effect_before_the_fence": Mutant(
+        "_commit",
+        "if have[id] == claims[i] then",
+        "effect(name .. ':' .. id, hist); if have[id] == claims[i] then",
+    ),
+    "effect_of_a_failure": Mutant("_commit", "if letter == 'S' then effect", "if letter then effect"),
+    "effects_of_all": Mutant("_effect", "ipairs(EFFECTS[op] or {})", "ipairs(select(2, next(EFFECTS)) or {})"),
+    "a_message_is_published_twice": Mutant("publish", "if tonumber(n) >= q.n then", "if false then"),
+    "merge_takes_the_last": Mutant("merge", "if not old or larger(old, ARGV[i + 1]) then", "if true then"),
     "fence_by_number_of_rows": Mutant(
         "_commit",
         "if have[id] == claims[i] then",

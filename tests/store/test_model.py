@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from blazing_nb.core.dot import OperationId
+from blazing_nb.core.effect import Effect
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.queue import PARKED, Dot, Limit, Queue, Row
 from blazing_nb.errors import SegmentFull
@@ -222,8 +223,18 @@ class Machine(RuleBasedStateMachine):
         )
         self.dots += [dot for dot in self.model.follows.values() if dot not in self.dots]
         keeps = sum(entry.owner == worker for dot, entry in self.model.live.items() if dot not in taken)
+        # I10: each operation counts its own commits.
+        effects = {r.dot.member.replace("|", ":"): [Effect("incr", f"did:{r.dot.member}", 1)] for r in rows}
         reply = self.store.turn(
-            worker, self.workers[worker], groups, bodies, lanes, held=keeps, payloads=payloads, now_ms=self.now
+            worker,
+            self.workers[worker],
+            groups,
+            bodies,
+            lanes,
+            held=keeps,
+            payloads=payloads,
+            effects=effects,
+            now_ms=self.now,
         )
         got = [
             (Dot(claim.segment, *map(int, entry[0].decode().split("-"))), claim.claims)
@@ -287,6 +298,9 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         call, prefix = self.store.connection().call, self.store.keys.prefix
+        for dot in self.dots:
+            did = call("HGET", f"{prefix}did:{dot.member}", "p:0")
+            assert int(did or 0) == self.model.done.get(dot, 0) <= 1, dot
         for segment in self.store.snapshot(now_ms=self.now).segments:
             name = f"{segment.step}:{segment.prio}:{segment.node}"
             owners = [entry.owner for dot, entry in self.model.live.items() if dot.segment == name]

@@ -47,6 +47,7 @@ local function commit(worker, incarnation, group, at, now, lost)
         record, place = follow(name, id, claims[i], token, record, next_[i][1], enqueued[i], now)
         letter = string.sub(record, 1, 1)
       end
+      if letter == 'S' then effect(name .. ':' .. id, hist) end
       hist[LETTERS[letter]] = (hist[LETTERS[letter]] or 0) + 1
       observe(hist, 'r', runs[i])
       if record then

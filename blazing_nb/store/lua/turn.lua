@@ -6,6 +6,7 @@
 -- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list);
 -- KEYS    for what waits settled (list), next:<chunk>, joins (zset), join:<operation> (hash);
 -- KEYS    for what follows nodes (hash), segs (zset), last (hash); for workflows hist:<operation>, wait:<operation> (hash)
+-- KEYS    for effects shared:<space>:<kind>:<name> (hash, stream), chan:<name> (stream), and beside streams <stream>:w (hash)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {worker, incarnation (text), groups, lanes, held: operations that it keeps, python: its minor version}
 -- ARGV    groups: {{segment, held, retention_ms, ids (ascending), claims, run_us, enqueued_ms, what follows}, ...}
@@ -14,13 +15,14 @@
 -- ARGV    waits (W, see _wait) calls: the same, with the call's position and the digest of its arguments in fifth and sixth place
 -- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
 -- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome (R: see _again,
--- ARGV    W: see _wait); then the payloads of what follows
+-- ARGV    W: see _wait); then the payloads of what follows; then the values of effects
+-- ARGV    effects: {segment:id = {{verb, key without prefix, amount (text) or index of its value in ARGV, origin}, ...}}, or none
 -- REPLY   {now_ms, version of the steps, accepted, lost ids, lease_lost: 0 | 1, next due ms or 0,
 -- REPLY   {{segment, claims, deaths + releases + waits, {{id, {"p", payload, "t", enqueued_ms, ...}}, ...}}, ...},
 -- REPLY   operations whose cancelling was asked for, alone: 0 | 1 (claim nothing until you hold nothing)}
 -- REJECT  BZARG worker=
 -- COST    O(active segments served + operations)
--- KEEPS   one commit an operation, by its last claim (I3, I4); an outcome, its notice and what follows appear together (I11)
+-- KEEPS   one commit an operation, by its last claim (I3, I4); an outcome, its notice, its effects (I10) and what follows (I11) appear together
 -- @include _clock
 -- @include _stats
 -- @include _bell
@@ -46,6 +48,8 @@
 -- @include _again
 -- @include _follow
 -- @include _wait
+-- @include _append
+-- @include _effect
 -- @include _commit
 -- @include _rescue
 local q = cmsgpack.unpack(ARGV[2])
@@ -54,6 +58,7 @@ local now = clock(ARGV[1])
 local accepted, lost, body = 0, {}, 3
 for _, group in ipairs(q.groups) do PAYLOADS = PAYLOADS + #group[4] end
 PAYLOADS = PAYLOADS + 2
+EFFECTS = q.effects or EFFECTS
 for _, group in ipairs(q.groups) do
   accepted = accepted + commit(q.worker, q.incarnation, group, body, now, lost)
   body = body + #group[4]

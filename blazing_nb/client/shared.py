@@ -1,0 +1,278 @@
+"""`app.shared(name)`: values that several nodes, and several apps, write without a conflict. Each reads as plain
+Python."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from blazing_nb.client.stream import Message, Stream
+from blazing_nb.core import shared
+from blazing_nb.core.codec import seal_always, unseal_always
+from blazing_nb.core.effect import LOG, value_context, value_key
+from blazing_nb.core.name import check_name
+from blazing_nb.core.signature import KeyRing
+from blazing_nb.errors import UsageError
+from blazing_nb.store import sharing
+
+if TYPE_CHECKING:
+    from blazing_nb.client.app import Blazing
+
+LIMIT = 64 << 10
+KEY_LIMIT = 256
+
+
+class Shared:
+    """A space of shared values, of this app or of the one that lets it.
+
+    Example:
+        >>> app.shared("site").counter("visits").incr()
+        >>> app.shared("site").counter("visits").value
+        1
+    """
+
+    def __init__(self, app: Blazing, owner: str, name: str, ring: KeyRing) -> None:
+        self._app = app
+        self.owner = owner
+        self.name = name
+        self._ring = ring
+        self._values: dict[tuple[type, str], Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Shared {self.name} of {self.owner}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(repr(self))}</code>"
+
+    def counter(self, name: str) -> Counter:
+        """A number that is added to and taken from."""
+        return self._value(Counter, name)
+
+    def set(self, name: str) -> SharedSet:
+        """A set; an addition that the remover had not seen stays."""
+        return self._value(SharedSet, name)
+
+    def register(self, name: str) -> Register:
+        """One value, the last written."""
+        return self._value(Register, name)
+
+    def map(self, name: str) -> SharedMap:
+        """Registers by key."""
+        return self._value(SharedMap, name)
+
+    def log(self, name: str, *, retention: float | None = None) -> Stream:
+        """A list that is only appended to: by `current().effect.append`, or `publish`.
+
+        Args:
+            retention: seconds that entries are kept, from the next one on; 0: for ever. Default: as it is.
+        """
+        key = value_key(self.name, LOG, check_name(name, "name"))
+        return Stream(self._app, self.owner, key, self._ring, retention=retention, fallback_ms=0)
+
+    def _value(self, kind: type[_Kind], name: str) -> _Kind:
+        """The same object for the same name: it is one writer."""
+        place = (kind, check_name(name, "name"))
+        with _lock:
+            if place not in self._values:
+                self._values[place] = kind(self._app, self, place[1])
+            found: _Kind = self._values[place]
+            return found
+
+
+_lock = threading.Lock()
+
+
+class _Value:
+    """What all kinds have: a key, a writer's identity, sealing. A write that was interrupted may or may not have
+    happened; the next one of this writer does not repeat it."""
+
+    kind = ""
+
+    def __init__(self, app: Blazing, space: Shared, name: str) -> None:
+        self.name = name
+        self._app = app
+        self._space = space
+        self._rest = value_key(space.name, self.kind, name)
+        self._key = sharing.key_of(space.owner, self._rest)
+        self._lock = threading.RLock()
+        self._pid = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} of {self._space.owner}:{self._space.name}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(repr(self))}</code>"
+
+    def _begin(self) -> None:
+        """A writer of its own for each process; a child after fork is another one."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._writer = secrets.randbelow(shared.LARGEST - 1) + 1
+            self._count = self._plus = self._minus = 0
+
+    def _state(self) -> dict[bytes, bytes]:
+        return sharing.state(self._app.store, self._key)
+
+    def _merge(self, delta: dict[bytes, bytes]) -> None:
+        sharing.merge(self._app.store, self._key, self.kind, delta)
+
+    def _seal(self, value: Any, detail: str = "") -> bytes:
+        ctx = value_context(self._space.owner, self._rest, detail)
+        payload = seal_always(value, "a shared value", self._space._ring, ctx)
+        if len(payload) > LIMIT:
+            raise UsageError(f"A shared value has at most {LIMIT} bytes, not {len(payload)}; app.put it, share that.")
+        return payload
+
+    def _unseal(self, payload: bytes, detail: str = "") -> Any:
+        return unseal_always(payload, self._space._ring, value_context(self._space.owner, self._rest, detail))
+
+
+_Kind = TypeVar("_Kind", bound=_Value)
+
+
+class Counter(_Value):
+    """Adding from any number of processes loses nothing and counts nothing twice."""
+
+    kind = shared.COUNTER
+
+    def incr(self, by: int = 1) -> None:
+        """Add `by`, which may be negative."""
+        if type(by) is not int or abs(by) > shared.LARGEST >> 10:
+            raise UsageError(f"by is a whole number of at most 2^43, not {by!r}.")
+        with self._lock:
+            self._begin()
+            self._plus, self._minus = self._plus + max(0, by), self._minus + max(0, -by)
+            self._merge(shared.count(self._writer, self._plus, self._minus))
+
+    @property
+    def value(self) -> int:
+        """Its value now."""
+        return shared.total(self._state())
+
+    def __int__(self) -> int:
+        return self.value
+
+
+class SharedSet(_Value):
+    """Elements are anything that can be an argument and a member of a `set`."""
+
+    kind = shared.SET
+
+    def add(self, element: Any) -> None:
+        """Add an element. Repeatable."""
+        hash(element)
+        with self._lock:
+            self._begin()
+            self._count += 1
+            self._merge(shared.add(self._writer, self._count, self._seal(element)))
+
+    def discard(self, element: Any) -> None:
+        """Remove an element, where it is there as far as is seen here."""
+        dots = [dot for dot, payload in shared.additions(self._state()).items() if self._unseal(payload) == element]
+        if dots:
+            self._merge(shared.discard(dots))
+
+    @property
+    def value(self) -> set[Any]:
+        """Its elements now."""
+        return {self._unseal(payload) for payload in shared.additions(self._state()).values()}
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.value)
+
+    def __contains__(self, element: object) -> bool:
+        return element in self.value
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+class _Written(_Value):
+    """Registers by key. Whoever writes has seen what it replaces; of writers that did not see each other one wins, for
+    every reader the same."""
+
+    def _begin(self) -> None:
+        if self._pid != os.getpid():
+            self._stamps: dict[str, int] = {}
+        super()._begin()
+
+    def _write(self, key: str, payload: bytes) -> None:
+        with self._lock:
+            self._begin()
+            seen = shared.stamp_of(sharing.field(self._app.store, self._key, b"v:" + key.encode()), key)
+            stamp = self._stamps[key] = max(seen, self._stamps.get(key, 0)) + 1
+            self._merge(shared.write(key, stamp, self._writer, payload))
+
+    def _read(self, key: str, default: Any) -> Any:
+        found = shared.written(sharing.field(self._app.store, self._key, b"v:" + key.encode())).get(key)
+        return default if found is None else self._unseal(found, key)
+
+
+class Register(_Written):
+    """One value; None before the first is written."""
+
+    kind = shared.REGISTER
+
+    def set(self, value: Any) -> None:
+        """Write it."""
+        self._write("", self._seal(value))
+
+    def clear(self) -> None:
+        """Nothing is written any more."""
+        self._write("", b"")
+
+    @property
+    def value(self) -> Any:
+        """What is written now."""
+        return self._read("", None)
+
+
+class SharedMap(_Written):
+    """Values by key; keys are text of at most 256 bytes. The last writer of each key wins; a removal is a write."""
+
+    kind = shared.MAP
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._write(_text(key), self._seal(value, key))
+
+    def __delitem__(self, key: str) -> None:
+        if self._read(_text(key), _text) is _text:
+            raise KeyError(key)
+        self._write(key, b"")
+
+    def __getitem__(self, key: str) -> Any:
+        found = self._read(_text(key), _text)
+        if found is _text:
+            raise KeyError(key)
+        return found
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or `default`."""
+        return self._read(_text(key), default)
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """All of it now."""
+        return {key: self._unseal(payload, key) for key, payload in shared.written(self._state()).items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.value)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+def _text(key: object) -> str:
+    if not isinstance(key, str) or len(key.encode(errors="replace")) > KEY_LIMIT:
+        raise UsageError(f"A key is text of at most {KEY_LIMIT} bytes, not {key!r:.80}.")
+    return key
+
+
+__all__ = ["Counter", "Message", "Register", "Shared", "SharedMap", "SharedSet"]
