@@ -94,7 +94,7 @@ def test_what_cannot_be_done_fails_in_the_step(
     assert isinstance(app.step(try_effect).enqueue(verb, *args).exception(20), error)
 
 
-# docs/effects.md: the recipe for a database of one's own.
+# docs/howto/effects.md: the recipe for a database of one's own.
 
 
 def credit(path: str, account: str, amount: int) -> int:
