@@ -7,7 +7,20 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from blazing_nb.errors import UsageError
-from blazing_nb.verb import Place, Verb, cell, doctor, flow, operations, process, segments, server, status, workers
+from blazing_nb.verb import (
+    Place,
+    Verb,
+    cell,
+    doctor,
+    faults,
+    flow,
+    operations,
+    process,
+    segments,
+    server,
+    status,
+    workers,
+)
 
 DEFAULT_APP = "demo"
 VERBS: tuple[Verb, ...] = (
@@ -28,6 +41,7 @@ VERBS: tuple[Verb, ...] = (
     flow.RESUME,
     flow.DRAIN,
     doctor.DOCTOR,
+    faults.FAULTS,
     cell.RUN,
     cell.MAP,
     process.TOP,

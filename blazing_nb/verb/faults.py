@@ -1,0 +1,36 @@
+"""`faults`: the fault lab."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from blazing_nb.verb import Verb
+
+if TYPE_CHECKING:
+    from blazing_nb.client.app import Blazing
+    from blazing_nb.notebook.lab import Lab
+
+KINDS = ("kill", "pause", "flood", "restart")
+
+
+def faults(app: Blazing, args: argparse.Namespace) -> Lab:
+    from blazing_nb.client.fault import OPERATIONS, Experiment
+    from blazing_nb.notebook.lab import Lab
+
+    operations = OPERATIONS if args.operations is None else args.operations
+    return Lab(Experiment(app, args.fault, operations)).watch()
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("fault", choices=KINDS, help="what happens to the workers, the nodes or the server")
+    parser.add_argument("--operations", type=int, metavar="N", help="how many operations go on meanwhile")
+
+
+FAULTS = Verb(
+    "faults",
+    "break something on purpose, and see that nothing is lost",
+    faults,
+    _arguments,
+    failed=lambda lab: not lab.holds,
+)
