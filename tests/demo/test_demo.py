@@ -78,7 +78,7 @@ def test_an_interrupted_demo_leaves_nothing_running_and_is_finished_by_resume(fr
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "--resume cut" in err
     assert_nothing_runs(fresh_home)
     figures = finish(demo("--files", "1200", "--resume", "cut", "--json", "--out", page))
