@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,6 +16,7 @@ from blazing_nb.client.channel import Channel, open_channel, open_space
 from blazing_nb.client.doctor import Diagnosis, diagnose
 from blazing_nb.client.drain import Drained, drain
 from blazing_nb.client.failed import Failed
+from blazing_nb.client.gathering import Handle, as_completed
 from blazing_nb.client.hook import define_hook
 from blazing_nb.client.listener import Listener
 from blazing_nb.client.listing import Listing
@@ -376,6 +377,10 @@ class Blazing:
         """Record the function of `on_start`, if there is one, in the store."""
         if self._hook is not None:
             define_hook(self, self._hook)
+
+    def as_completed(self, handles: Iterable[Handle], timeout: float | None = None) -> Iterator[Handle]:
+        """As `blazing_nb.as_completed`: operations of a batch, or handles, as they finish."""
+        return as_completed(handles, timeout)
 
     def __getitem__(self, name: str) -> Step:
         """The step of that name. Raises `UnknownStep`, which lists those there are."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.decode import exception_of, value_of
 from blazing_nb.client.operation import Operation
+from blazing_nb.client.progress import Shown, progress, show
 from blazing_nb.client.results import Results
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.outcome import decode_outcome
@@ -89,8 +90,7 @@ class Batch:
     @property
     def failed_count(self) -> int:
         """How many of them are not successes."""
-        records = self._results.records
-        return sum(1 for slot in list(self._results.order) if (records[slot] or b"S")[:1] != b"S")
+        return self._results.failed
 
     def done(self) -> bool:
         """Whether every outcome has arrived."""
@@ -101,25 +101,19 @@ class Batch:
         return self._results.wait_for(self.done, timeout)
 
     def results(
-        self, timeout: float | None = None, *, return_exceptions: bool = False, progress: bool = False
+        self, timeout: float | None = None, *, return_exceptions: bool = False, progress: bool | None = None
     ) -> list[Any]:
         """Wait for all; the values in the items' order. Repeatable.
 
         Args:
             timeout: seconds for all together; None waits for ever. A wait that times out cancels nothing.
             return_exceptions: exceptions stand in the list, instead of the first one being raised.
-            progress: show a bar where it takes longer than two seconds.
+            progress: show a bar where it takes longer than two seconds; None: in notebooks and terminals.
 
         Raises:
             OperationTimeout: `done` and `total` say how far it came.
         """
-        if progress:
-            from blazing_nb.client.progress import show
-
-            finished = show(self, timeout)
-        else:
-            finished = self.wait(timeout)
-        if not finished:
+        if not show(self, timeout, progress):
             raise OperationTimeout(
                 f"{self.done_count} of {len(self)} operations were finished within {timeout:g} s. The others go on: "
                 "wait again" + (f", or attach to {self.name!r}." if self.name else "."),
@@ -148,10 +142,22 @@ class Batch:
             )
         return self._app.store.forget(self.ids(), self.name or "")
 
+    def progress(self) -> Shown:
+        """Iterate its operations as they finish, or `wait()` for all, with a bar after two seconds.
+
+        Example:
+            >>> for operation in batch.progress():
+            ...     print(operation.result())
+        """
+        return progress(self)
+
     def as_completed(self, timeout: float | None = None) -> Iterator[Operation]:
         """Operations in the order in which they finish. Raises `OperationTimeout` after `timeout` seconds."""
+        return self._as_completed(timeout)
+
+    def _as_completed(self, timeout: float | None, tick: Callable[[], None] | None = None) -> Iterator[Operation]:
         try:
-            for slot in self._results.as_they_come(timeout):
+            for slot in self._results.as_they_come(timeout, tick):
                 yield self._operation(slot)
         except TimeoutError:
             raise OperationTimeout(

@@ -55,7 +55,7 @@ class OperationFuture(Future[Any]):
         error: BaseException | None = None
         value = None
         try:
-            value = self.operation.result(0)
+            value = self.operation.result(0, progress=False)
         except OperationCancelled:
             super().cancel()
         except BaseException as raised:
@@ -205,7 +205,7 @@ class AppExecutor(Executor):
     @staticmethod
     def _chunk(operation: Operation, end: float | None) -> Iterator[Any]:
         try:
-            values = operation.result(None if end is None else max(0.0, end - time.monotonic()))
+            values = operation.result(None if end is None else max(0.0, end - time.monotonic()), progress=False)
         except OperationCancelled as error:
             raise CancelledError(str(error)) from None
         values.reverse()

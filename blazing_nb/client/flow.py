@@ -236,10 +236,10 @@ class FlowOperation(Operation):
     def _where(self) -> str:
         return f"{self.stage} ({self._results.stage(self._slot) + 1} of {len(self._flow)})"
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None, *, progress: bool | None = None) -> Any:
         """Wait for the last stage's value. What a stage raised is raised here, with a note that names the stage."""
         try:
-            return super().result(timeout)
+            return super().result(timeout, progress=progress)
         except OperationTimeout:
             raise
         except Exception as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.operation import Operation
+from blazing_nb.client.progress import show
+from blazing_nb.client.results import TURN_S
 from blazing_nb.core.replay import replaying
 from blazing_nb.errors import OperationTimeout, UsageError
 
@@ -42,18 +44,24 @@ class Gathered:
         end = _end(timeout)
         return all(handle._results.wait_for(handle.done, _left(end)) for handle in self.handles)
 
-    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Any]:
+    def results(
+        self, timeout: float | None = None, *, return_exceptions: bool = False, progress: bool | None = None
+    ) -> list[Any]:
         """Wait for all; the values in order. Repeatable. Raises the first exception in that order.
+
+        Args:
+            progress: show a bar where it takes longer than two seconds; None: in notebooks and terminals.
 
         Raises:
             OperationTimeout: after `timeout` seconds; nothing is cancelled.
         """
         end = _end(timeout)
+        show(self, timeout, progress)
         values: list[Any] = []
         for handle in self.handles:
             try:
                 wait = handle.results if isinstance(handle, Batch) else handle.result
-                values.append(wait(_left(end)))
+                values.append(wait(_left(end), progress=False))
             except OperationTimeout:
                 raise
             except Exception as error:
@@ -93,7 +101,7 @@ def gather(*handles: Any, return_exceptions: bool = False) -> Gathered:
 
 def wait(handles: Iterable[Handle], timeout: float | None = None) -> tuple[set[Handle], set[Handle]]:
     """Wait until all are final or `timeout` seconds passed: (done, not done). Cancels nothing."""
-    handles = tuple(handles)
+    handles = _all(handles)
     end = _end(timeout)
     for handle in handles:
         handle._results.wait_for(handle.done, _left(end))
@@ -102,20 +110,47 @@ def wait(handles: Iterable[Handle], timeout: float | None = None) -> tuple[set[H
 
 
 def as_completed(handles: Iterable[Handle], timeout: float | None = None) -> Iterator[Handle]:
-    """Handles in the order in which they become final. Raises `OperationTimeout` after `timeout` seconds."""
-    handles = tuple(handles)
+    """Handles in the order in which they become final; of a batch, its operations. Raises `OperationTimeout` after
+    `timeout` seconds.
+
+    Example:
+        >>> for operation in tqdm(as_completed(batch), total=len(batch)):
+        ...     operation.result()
+    """
+    if isinstance(handles, Batch):
+        return handles.as_completed(timeout)
+    return as_they_complete(tuple(handles), timeout)
+
+
+def as_they_complete(
+    handles: tuple[Handle, ...], timeout: float | None, tick: Callable[[], None] | None = None
+) -> Iterator[Handle]:
+    """As `as_completed`; `tick` is called five times a second while the next one is awaited."""
     end = _end(timeout)
     finished: queue.SimpleQueue[Handle] = queue.SimpleQueue()
     for handle in handles:
         future = handle._results.future(handle.done)
         future.add_done_callback(lambda _, handle=handle: finished.put(handle))  # type: ignore[misc]
-    for count in range(len(handles)):
+    count = 0
+    while count < len(handles):
+        left = _left(end)
+        turn = left if tick is None else TURN_S if left is None else min(TURN_S, left)
         try:
-            yield finished.get(timeout=_left(end))
+            handle = finished.get(timeout=turn)
         except queue.Empty:
-            raise OperationTimeout(
-                f"{count} of {len(handles)} were finished within {timeout:g} s.", done=count, total=len(handles)
-            ) from None
+            if tick is None or turn == left:
+                raise OperationTimeout(
+                    f"{count} of {len(handles)} were finished within {timeout:g} s.", done=count, total=len(handles)
+                ) from None
+            tick()
+        else:
+            count += 1
+            yield handle
+
+
+def _all(handles: Iterable[Handle]) -> tuple[Handle, ...]:
+    """A batch as its operations at once: iterating it would wait for each."""
+    return tuple(handles[at] for at in range(len(handles))) if isinstance(handles, Batch) else tuple(handles)
 
 
 def _end(timeout: float | None) -> float | None:

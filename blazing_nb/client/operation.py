@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blazing_nb.client.decode import exception_of, value_of
 from blazing_nb.client.history import history_frame, transitions
 from blazing_nb.client.output import Output
+from blazing_nb.client.progress import show
 from blazing_nb.client.reproduction import Reproduction, reproduction
 from blazing_nb.client.results import Results
 from blazing_nb.core.dot import OperationId
@@ -72,17 +73,19 @@ class Operation:
         """Wait until it is final; False where `timeout` seconds were not enough."""
         return self._results.wait_for(self.done, timeout)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None, *, progress: bool | None = None) -> Any:
         """Wait for the outcome; the step's return value.
 
         Args:
             timeout: seconds; None waits for ever. A wait that times out cancels nothing.
+            progress: show what it reports of itself where it takes longer than two seconds; None: in notebooks and
+                terminals.
 
         Raises:
             OperationTimeout: the wait ended.
             Exception: what the step raised, with the worker's traceback as its cause.
         """
-        record = self._wait(timeout)
+        record = self._wait(timeout, progress)
         return value_of(self._app, self._at, record)
 
     def exception(self, timeout: float | None = None) -> Exception | None:
@@ -215,8 +218,8 @@ class Operation:
             raise OperationUnknown(f"{self._at.text} is not in the store: never stored, or its retention has passed.")
         return row
 
-    def _wait(self, timeout: float | None) -> bytes:
-        if not self._results.wait_for(self.done, timeout):
+    def _wait(self, timeout: float | None, progress: bool | None = None) -> bytes:
+        if not show(self, timeout, progress):
             raise OperationTimeout(
                 f"{self.op.text} was not finished within {timeout:g} s. It goes on: wait again, or attach to its id.",
                 operation=self.op.text,

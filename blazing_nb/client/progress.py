@@ -1,30 +1,58 @@
-"""A text progress bar for a batch, shown where it takes longer than two seconds."""
+"""Waits that take longer than two seconds show how far they are, where somebody looks."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from blazing_nb.client.batch import Batch
+    from blazing_nb.client.gathering import Gathered
+    from blazing_nb.client.operation import Operation
 
 PATIENCE_S = 2.0
-TURN_S = 0.1
 
 
-def show(batch: Batch, timeout: float | None) -> bool:
-    """Wait for the batch as `Batch.wait` does, with a bar after two seconds."""
-    end = None if timeout is None else time.monotonic() + timeout
-    if batch.wait(PATIENCE_S if timeout is None else min(PATIENCE_S, timeout)):
+class Shown(Protocol):
+    """What is awaited, with its bar."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def __len__(self) -> int: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+def show(handle: Batch | Operation | Gathered, timeout: float | None, wanted: bool | None = True) -> bool:
+    """Wait until it is done; False where `timeout` seconds were not enough. Shows progress after two seconds.
+
+    Args:
+        wanted: None: where somebody looks, that is in a notebook's or terminal's main thread.
+    """
+    patience = PATIENCE_S if timeout is None else min(PATIENCE_S, timeout)
+    if handle.wait(patience):
         return True
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    left = None if timeout is None else timeout - patience
+    if wanted or (wanted is None and somebody_looks()):
+        return progress(handle, patience=0.0).wait(left)
+    return handle.wait(left)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task(batch.name or "operations", total=len(batch), completed=batch.done_count)
-        while not batch.wait(TURN_S):
-            bar.update(task, completed=batch.done_count)
-            if end is not None and time.monotonic() > end:
-                return False
-        bar.update(task, completed=len(batch))
-    return True
+
+def progress(handle: Batch | Operation | Gathered, patience: float = PATIENCE_S) -> Shown:
+    """Crosses the layers: what is drawn is the notebook's."""
+    from blazing_nb.notebook.bar import Progress
+
+    return Progress(handle, patience=patience)
+
+
+def somebody_looks() -> bool:
+    """In the main thread of a notebook's kernel or of a terminal: nothing is drawn from other threads."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return in_kernel() or sys.stderr.isatty()
+
+
+def in_kernel() -> bool:
+    """Whether this is a notebook's kernel; imports nothing."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None

@@ -13,14 +13,19 @@ NEWS = ord(">")
 """Begins what is said of a flow to its first operation's node; not a record."""
 
 
-class Results:
-    """Slots for `size` records. `order` lists the filled slots as they came."""
+TURN_S = 0.2
+SUCCEEDED = ord("S")
 
-    __slots__ = ("_changed", "_futures", "order", "records")
+
+class Results:
+    """Slots for `size` records. `order` lists the filled slots as they came; `failed` counts those not successes."""
+
+    __slots__ = ("_changed", "_futures", "failed", "order", "records")
 
     def __init__(self, size: int) -> None:
         self.records: list[bytes | None] = [None] * size
         self.order: list[int] = []
+        self.failed = 0
         self._changed = threading.Condition()
         self._futures: list[tuple[Callable[[], bool], Future[None]]] = []
 
@@ -35,6 +40,8 @@ class Results:
         """Fill a slot; a second record for it is a repetition and changes nothing. Call `announce` afterwards."""
         if self.records[slot] is None and record[0] != NEWS:
             self.records[slot] = record
+            if record[0] != SUCCEEDED:
+                self.failed += 1
             self.order.append(slot)
 
     def place(self, slot: int) -> OperationId | None:
@@ -81,15 +88,20 @@ class Results:
         future.set_result(None)
         return future
 
-    def as_they_come(self, timeout: float | None) -> Iterator[int]:
-        """Slots in the order of completion; ends with the last one, or raises `TimeoutError`."""
+    def as_they_come(self, timeout: float | None, tick: Callable[[], None] | None = None) -> Iterator[int]:
+        """Slots in the order of completion; ends with the last one, or raises `TimeoutError`. `tick` is called five
+        times a second while the next one is awaited."""
         end = None if timeout is None else time.monotonic() + timeout
         at = 0
         while at < len(self.records):
             wanted = at
             left = None if end is None else max(0.0, end - time.monotonic())
-            if not self.wait_for(lambda: len(self.order) > wanted, left):  # noqa: B023 - used before the next turn
-                raise TimeoutError
+            turn = left if tick is None else TURN_S if left is None else min(TURN_S, left)
+            if not self.wait_for(lambda: len(self.order) > wanted, turn):  # noqa: B023 - used before the next turn
+                if turn == left:
+                    raise TimeoutError
+                assert tick is not None  # noqa: S101 - only then turns are shorter
+                tick()
             while at < len(self.order):
                 yield self.order[at]
                 at += 1

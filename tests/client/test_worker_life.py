@@ -1,4 +1,4 @@
-"""The text bar of `results(progress=True)`, and the life of a worker in this process."""
+"""The life of a worker in this process."""
 
 from __future__ import annotations
 
@@ -6,28 +6,12 @@ import time
 
 import pytest
 
-from blazing_nb import Blazing, OperationTimeout, Status, Worker, errors
-from blazing_nb.client import progress
+from blazing_nb import Blazing, Status, Worker, errors
 
 
 def nap(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
-
-
-def test_a_bar_appears_only_where_it_takes_longer(
-    app: Blazing, worker: Worker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = app.step(nap)
-    assert step.map([0.0] * 5).results(10, progress=True) == [0.0] * 5
-    assert capsys.readouterr().out == ""
-    monkeypatch.setattr(progress, "PATIENCE_S", 0.1)
-    assert step.map([0.5] * 3, name="bar").results(10, progress=True) == [0.5] * 3
-    shown = capsys.readouterr().out
-    assert "bar" in shown
-    assert "3/3" in shown
-    with pytest.raises(OperationTimeout):
-        step.map([1.0]).results(0.2, progress=True)
 
 
 def test_a_worker_stops_accepting_finishes_and_closes(app: Blazing, url: str) -> None:

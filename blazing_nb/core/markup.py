@@ -1,0 +1,102 @@
+"""Small pieces of markup that reprs and progress share. Pure; every text is escaped and made one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from blazing_nb.core.palette import MARK, badge, color, framed
+from blazing_nb.core.status import Status
+from blazing_nb.core.tally import Tally
+from blazing_nb.core.text import one_line
+
+SHOWN = 20
+"""Rows of a table in a repr."""
+_BAR = "display:inline-block;height:10px;vertical-align:middle"
+
+
+class Html(str):
+    """Markup that is safe already; everything else is escaped."""
+
+    __slots__ = ()
+
+
+def status_cell(status: Status | str) -> Html:
+    """A status with its mark and colour."""
+    return Html(badge(status))
+
+
+def card(kind: str, name: str, facts: Iterable[tuple[str, object]] = (), *more: Html) -> str:
+    """An object as an output: what it is, its name, facts as `label value`, and further pieces."""
+    said = "".join(f' <span class="bz-muted">{cell(label)}</span> {cell(value)}' for label, value in facts)
+    head = f"<div><b>{cell(kind)}</b> <code>{cell(name)}</code>{said}</div>"
+    return framed(head + "".join(more), f"bz-{kind.lower()}")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], total: int | None = None) -> Html:
+    """The first rows, and how many there are beyond them."""
+    top = "".join(f"<th>{cell(title)}</th>" for title in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell(value)}</td>" for value in row) + "</tr>" for row in rows[:SHOWN])
+    beyond = (len(rows) if total is None else total) - SHOWN
+    rest = f'<div class="bz-muted">and {beyond:,} more</div>' if beyond > 0 else ""
+    return Html(f"<table><tr>{top}</tr>{body}</table>{rest}") if rows else Html("")
+
+
+def bar(done: float, failed: float, total: float, width: int = 240) -> Html:
+    """A progress bar: what succeeded, what did not, what is left. Colours are not alone: the title says it too."""
+    whole = max(total, done, 1)
+    parts = ((Status.SUCCEEDED, done - failed), (Status.FAILED, failed))
+    spans = "".join(
+        f'<span style="{_BAR};width:{width * n / whole:.1f}px;background:{color(status)}"></span>'
+        for status, n in parts
+        if n > 0
+    )
+    title = f"{done:,g} of {total:,g} done, {failed:,g} failed"
+    return Html(
+        f'<span role="progressbar" aria-valuemin="0" aria-valuemax="{whole:g}" aria-valuenow="{done:g}" '
+        f'title="{title}" style="{_BAR};width:{width}px;background:var(--well);font-size:0;overflow:hidden;'
+        f'white-space:nowrap;border-radius:3px">{spans}</span>'
+    )
+
+
+def progress_html(tally: Tally) -> str:
+    """A tally as an output."""
+    failed = f" {badge(Status.FAILED)} {tally.failed:,}" if tally.failed else ""
+    said = f"{' · '.join(_facts(tally))}{failed}"
+    note = f' <span class="bz-muted">{cell(tally.note)}</span>' if tally.note else ""
+    drawn = bar(tally.done, tally.failed, tally.total)
+    return framed(f"<b>{cell(tally.name)}</b> {drawn} {said}{note}", "bz-progress")
+
+
+def progress_text(tally: Tally, width: int = 24) -> str:
+    """A tally in one line of a terminal."""
+    full = round(width * tally.share)
+    failed = f" {MARK[Status.FAILED]} {tally.failed:,} failed" if tally.failed else ""
+    note = f" {one_line(tally.note, 60)}" if tally.note else ""
+    drawn = "█" * full + "░" * (width - full)
+    return f"{one_line(tally.name, 40)} {drawn} {' · '.join(_facts(tally))}{failed}{note}"
+
+
+def cell(value: object) -> str:
+    """A value as text of a page."""
+    return value if isinstance(value, Html) else escape(one_line(value))
+
+
+def duration(seconds: float) -> str:
+    """`9 s`, `3:07`, `2:03:07`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours = whole // 60, whole // 3600
+    return f"{hours}:{minutes % 60:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _facts(tally: Tally) -> list[str]:
+    facts = [f"{tally.done:,g}/{tally.total:,g}", f"{tally.share:.0%}"]
+    if tally.finished:
+        return [*facts, f"in {duration(tally.elapsed_s)}", f"{tally.rate:,.3g}/s"]
+    if tally.left_s is not None:
+        facts += [f"{tally.rate:,.3g}/s", f"about {duration(tally.left_s)} left"]
+    else:
+        facts += [f"{duration(tally.elapsed_s)} so far"]
+    return facts
