@@ -53,7 +53,7 @@ def main() -> int:
 
 def _report(args: argparse.Namespace, peers: list[str]) -> Report:
     """Interleaved: the first repeat of all, then the second of all, ..."""
-    python, names = _environment(), ["ours", *peers]
+    python, names = environment(), ["ours", *peers]
     runs: dict[str, list[Report]] = {name: [] for name in names}
     for _ in range(args.repeat):
         for name in names:
@@ -97,7 +97,7 @@ def _median(runs: list[Report]) -> Report:
     return {**figures, "settings": statistics.mode(run["settings"] for run in runs)}
 
 
-def _environment() -> str:
+def environment() -> str:
     """The python of an environment with the peers, which is made once for this Python and these requirements."""
     key = hashlib.sha256("\n".join((platform.python_version(), *REQUIREMENTS)).encode()).hexdigest()[:12]
     folder = Path(user_cache_dir("blazing_nb", appauthor=False)) / f"peers-{key}"

@@ -7,14 +7,21 @@ import stat
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from blazing_nb import __version__
+from blazing_nb.client.supervising import Supervising
+from blazing_nb.core.code import unseal_code
 from blazing_nb.core.snapshot import Snapshot
-from blazing_nb.errors import BlazingError
+from blazing_nb.errors import BlazingError, StoreUnsuitable, TrustError
+from blazing_nb.store import query
 from blazing_nb.store.home import home
 from blazing_nb.store.secret import key_path
 
@@ -27,7 +34,9 @@ GOOD, DOUBT, BAD = "good", "doubt", "bad"
 PINGS = 20
 SLOW_PING_MS = 20.0
 CLOCK_S = 2.0
-MEMORY_SHARE = 0.8
+MEMORY_SHARE = CLIENTS_SHARE = 0.8
+BACKLOG_S = 60
+STEPS = 50
 START = "Start some: app.workers.start(2)."
 
 
@@ -81,14 +90,23 @@ class Diagnosis:
 def diagnose(app: Blazing) -> Diagnosis:
     """Look at everything that can be reached; never raises for what it finds."""
     findings = list(_files(app.app_id))
-    try:
-        info = app.store.check(allow_eviction=True)
-        findings += _server(app, info)
-        findings += _workers(app.snapshot())
-        findings += _failures(app)
-    except BlazingError as error:
-        findings.append(Finding("server", BAD, str(error), "Start it, or name another by url= or BLAZING_REDIS_URL."))
+    for look in (_server, _trust, _work, _failures):
+        try:
+            findings += look(app)
+        except BlazingError as error:
+            findings.append(_refused(error))
+            break
     return Diagnosis(app.app_id, findings)
+
+
+def _refused(error: BlazingError) -> Finding:
+    """What kept us from looking on."""
+    if "NOPERM" in str(error):
+        advice = "Give the user the app's commands and keys: docs/tls-and-acl.md."
+        return Finding("permissions", BAD, str(error), advice)
+    if isinstance(error, StoreUnsuitable):
+        return Finding("server", BAD, str(error), "As it says.")
+    return Finding("server", BAD, str(error), "Start it, or name another by url= or BLAZING_REDIS_URL.")
 
 
 def _files(app_id: str) -> Iterator[Finding]:
@@ -98,22 +116,49 @@ def _files(app_id: str) -> Iterator[Finding]:
         yield Finding("state", BAD, f"{folder} has mode {mode:04o}: others can enter it", f"chmod 700 {folder}")
     else:
         yield Finding("state", GOOD, f"{folder}, private")
+    yield _key(app_id)
+
+
+def _key(app_id: str) -> Finding:
     named = os.environ.get("BLAZING_KEY_FILE")
     path = Path(named) if named else key_path(app_id)
     if named and not path.exists():
-        yield Finding("key", BAD, f"BLAZING_KEY_FILE names {path}, which is missing", "Copy the app's key file there.")
-        return
+        return Finding("key", BAD, f"BLAZING_KEY_FILE names {path}, which is missing", "Copy the app's key file there.")
     if not path.exists():
-        yield Finding(
-            "key", DOUBT, "none yet", "It is made at the first enqueue; copy it to machines that run workers."
-        )
-        return
+        advice = "It is made at the first enqueue; copy it to machines that run workers."
+        return Finding("key", DOUBT, "none yet", advice)
     mode = stat.S_IMODE(path.stat().st_mode)
     state = BAD if mode & 0o077 else GOOD
-    yield Finding("key", state, f"{path}, mode {mode:04o}", f"chmod 600 {path}" if state == BAD else "")
+    return Finding("key", state, f"{path}, mode {mode:04o}", f"chmod 600 {path}" if state == BAD else "")
 
 
-def _server(app: Blazing, info: dict[str, str]) -> Iterator[Finding]:
+def _trust(app: Blazing) -> Iterator[Finding]:
+    """Whether the key here is the one that the app's steps were signed with."""
+    options = {step: msgspec.msgpack.decode(data) for step, data in app.store.steps().items()}
+    records = {step: app.store.code(option.get("code", b"")) for step, option in islice(options.items(), STEPS)}
+    sealed = {step: record for step, record in records.items() if record}
+    key = _key(app.app_id)
+    if not sealed or key.state == BAD:
+        return
+    if key.state == DOUBT:
+        advice = "Copy the key file of whoever enqueues; one that is made here will not fit."
+        yield Finding("signatures", BAD, f"the app has {len(options)} steps, and no key is here", advice)
+        return
+    foreign = []
+    for step, record in sealed.items():
+        try:
+            unseal_code(record, options[step]["code"], app.app_id, step, app.ring)
+        except TrustError:
+            foreign.append(step)
+    if foreign:
+        advice = "The keys of two machines differ: copy one file to all, and define these steps again."
+        yield Finding("signatures", BAD, f"not of this key: {', '.join(foreign)}", advice)
+    else:
+        yield Finding("signatures", GOOD, f"{len(sealed)} steps are of this key")
+
+
+def _server(app: Blazing) -> Iterator[Finding]:
+    info = app.store.check(allow_eviction=True)
     brand = "valkey" if "valkey_version" in info else "redis"
     version = info.get(f"{brand}_version", info.get("redis_version", "?"))
     call = app.store.connection().call
@@ -127,6 +172,7 @@ def _server(app: Blazing, info: dict[str, str]) -> Iterator[Finding]:
     yield Finding("server", DOUBT if slow else GOOD, f"{brand} {version}, PING {ping:.2f} ms", slow)
     yield _policy(info)
     yield _persistence(info)
+    yield _clients(info)
     used, limit = app.store.memory()
     full = bool(limit) and used > MEMORY_SHARE * limit
     advice = "Nothing is enqueued now: shorten retentions, drain, or raise maxmemory." if full else ""
@@ -148,9 +194,35 @@ def _persistence(info: dict[str, str]) -> Finding:
     if info.get("aof_enabled") != "1":
         advice = "A restart loses what was not saved. Set appendonly yes."
         return Finding("persistence", DOUBT, "no append-only file", advice)
-    if info.get("aof_last_write_status", "ok") != "ok":
-        return Finding("persistence", BAD, "the append-only file cannot be written", "Look at the server's disk.")
+    broken = [name for name in ("aof_last_write_status", "aof_last_bgrewrite_status") if info.get(name, "ok") != "ok"]
+    if broken:
+        seen = f"the append-only file cannot be written ({', '.join(broken)})"
+        return Finding("persistence", BAD, seen, "Look at the server's disk and its log.")
     return Finding("persistence", GOOD, "append-only file")
+
+
+def _clients(info: dict[str, str]) -> Finding:
+    have, most = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
+    full = bool(most) and have > CLIENTS_SHARE * most
+    advice = "A worker takes about five connections: raise maxclients and the server's limit of open files."
+    return Finding("clients", DOUBT if full else GOOD, f"{have} of {most} connections", advice if full else "")
+
+
+def _work(app: Blazing) -> Iterator[Finding]:
+    snapshot = app.snapshot()
+    yield from _workers(snapshot)
+    yield from _posts(app.app_id)
+    yield from _skew(snapshot)
+    waiting = Counter[str]()
+    for segment in snapshot.segments:
+        waiting[segment.step] += segment.waiting
+    for step in query.paused(app.store):
+        advice = f"Go on: blazing-nb resume {step}"
+        yield Finding("paused", DOUBT, f"{step}, {waiting[step]} operations wait", advice)
+    oldest_ms = max((s.head_age_ms or 0 for s in snapshot.segments if s.waiting), default=0)
+    if snapshot.workers and oldest_ms > BACKLOG_S * 1000:
+        seen = f"{snapshot.waiting} operations wait, the oldest for {oldest_ms / 1000:.0f} s"
+        yield Finding("backlog", DOUBT, seen, "More workers, or look which step takes long: blazing-nb top.")
 
 
 def _workers(snapshot: Snapshot) -> Iterator[Finding]:
@@ -164,7 +236,14 @@ def _workers(snapshot: Snapshot) -> Iterator[Finding]:
     late = [worker.worker_id for worker in workers if worker.lease_ms_left < 0]
     if late:
         yield Finding("leases", DOUBT, f"over: {', '.join(late)}", "Their operations run elsewhere in a moment.")
-    yield from _skew(snapshot)
+
+
+def _posts(app_id: str) -> Iterator[Finding]:
+    """Places of this machine's supervisor whose processes end by themselves."""
+    for post in Supervising(app_id).posts():
+        if post.state == "waiting" and post.reason:
+            advice = "app.workers.to_frame() has its last log lines; it is started again, later each time."
+            yield Finding("supervisor", BAD, f"worker {post.place} of this machine ended: {post.reason}", advice)
 
 
 def _skew(snapshot: Snapshot) -> Iterator[Finding]:

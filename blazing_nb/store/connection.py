@@ -17,6 +17,7 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     MasterDownError,
+    NoPermissionError,
     NoScriptError,
     ReadOnlyError,
     ResponseError,
@@ -105,7 +106,8 @@ class Connection:
                 time.sleep(pause)
             except ResponseError as error:
                 if not str(error).startswith(PASSING) or time.monotonic() > end:
-                    raise refusal(str(error)) from error
+                    prefix = "NOPERM " if isinstance(error, NoPermissionError) else ""
+                    raise refusal(prefix + str(error)) from error
                 time.sleep(PASSING_PAUSE_S)
 
     def _exchange(self, args: tuple[Argument, ...], block_s: float) -> Reply:

@@ -9,14 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from blazing_nb import Blazing, Worker
-from blazing_nb.client.doctor import Diagnosis
+from blazing_nb.client.doctor import Diagnosis, Finding, _clients, _persistence, _policy, _skew, _workers
+from blazing_nb.client.supervising import Supervising
+from blazing_nb.core.snapshot import Snapshot
+from blazing_nb.core.snapshot import Worker as SnapshotWorker
+from blazing_nb.core.supervision import Post
 from blazing_nb.top import Top
 from tests.client.test_feature import failing
 from tests.client.test_option import same
+from tests.worker.test_death import until
 
 
 def states(found: Diagnosis) -> dict[str, str]:
@@ -124,3 +130,99 @@ def test_top_shows_depths_rates_workers_and_failures(app: Blazing, worker: Worke
     assert worker.worker_id[:8] in text
     assert "ValueError: [bold]oh[/]" in text
     step.resume()
+
+
+def found_of(app: Blazing, subject: str) -> Finding:
+    [found] = [finding for finding in app.doctor().findings if finding.subject == subject]
+    return found
+
+
+def test_an_app_whose_key_is_not_here_or_is_another_is_found(
+    app: Blazing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from blazing_nb.store.secret import key_path
+
+    app.step(same).code()
+    assert found_of(app, "signatures").state == "good"
+    (tmp_path / "other").mkdir(mode=0o700)
+    monkeypatch.setenv("BLAZING_HOME", str(tmp_path / "other"))
+    elsewhere = Blazing(app.app_id, url=app.url)
+    missing = found_of(elsewhere, "signatures")
+    assert (missing.state, missing.seen) == ("bad", "the app has 1 steps, and no key is here")
+    assert not key_path(app.app_id).exists()  # looking makes none
+    assert elsewhere.ring  # one that is made here does not fit
+    foreign = found_of(elsewhere, "signatures")
+    assert (foreign.state, foreign.seen) == ("bad", "not of this key: same")
+    elsewhere.close()
+
+
+def test_a_home_that_others_can_enter_is_found(app: Blazing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("BLAZING_HOME", str(folder))
+    folder.chmod(0o755)
+    found = {finding.subject: finding for finding in app.doctor().findings}
+    assert (found["state"].state, found["state"].advice) == ("bad", f"chmod 700 {folder}")
+
+
+def test_paused_steps_and_a_backlog_are_found(app: Blazing, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = app.step(same)
+    step.pause()
+    step.map(range(3))
+    paused = found_of(app, "paused")
+    assert (paused.state, paused.seen) == ("doubt", "same, 3 operations wait")
+    assert "blazing-nb resume same" in paused.advice
+    assert "backlog" not in states(app.doctor())
+    monkeypatch.setattr("blazing_nb.client.doctor.BACKLOG_S", 0)
+    until(lambda: "backlog" in states(app.doctor()))
+    step.resume()
+
+
+def test_what_the_server_says_of_itself_is_judged() -> None:
+    aof = {"aof_enabled": "1", "aof_last_write_status": "ok"}
+    assert _persistence(aof).state == "good"
+    assert _persistence({**aof, "aof_last_write_status": "err"}).state == "bad"
+    assert _persistence({**aof, "aof_last_bgrewrite_status": "err"}).state == "bad"
+    assert _policy({"maxmemory": "100", "maxmemory_policy": "allkeys-lru"}).state == "bad"
+    assert _policy({"maxmemory": "0", "maxmemory_policy": "allkeys-lru"}).state == "good"
+    assert _clients({"connected_clients": "81", "maxclients": "100"}).state == "doubt"
+    assert _clients({"connected_clients": "80", "maxclients": "100"}).state == "good"
+
+
+def test_other_versions_and_late_workers_are_found() -> None:
+    here = ".".join(map(str, sys.version_info[:2]))
+    old = SnapshotWorker("w1", "w1.1", "h", 1, -5, 0, 1, 0, python=here + ".0", version="0.0.1")
+    snapshot = Snapshot("a", 0, [], [], [old])
+    found = {finding.subject: finding.state for finding in (*_workers(snapshot), *_skew(snapshot))}
+    assert found == {"workers": "good", "leases": "doubt", "versions": "doubt"}
+    other = SnapshotWorker("w2", "w2.1", "h", 1, 5, 0, 1, 0, python="3.99.1")
+    assert [finding.state for finding in _skew(Snapshot("a", 0, [], [], [other]))] == ["bad"]
+    both = [*_skew(Snapshot("a", 0, [], [], [other, msgspec.structs.replace(other, python=here + ".0")]))]
+    assert [finding.state for finding in both] == ["doubt"]  # some can
+
+
+def test_a_slow_a_full_and_a_skewed_server_is_found(app: Blazing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blazing_nb.client.doctor.SLOW_PING_MS", 0.0)
+    monkeypatch.setattr("blazing_nb.client.doctor.time.time", lambda: 0.0)
+    monkeypatch.setattr(type(app.store), "memory", lambda self: (90, 100))
+    found = states(app.doctor())
+    assert (found["server"], found["clock"], found["memory"]) == ("doubt", "doubt", "bad")
+
+
+def test_a_user_without_the_commands_is_found(app: Blazing, url: str, short_dir: Path) -> None:
+    admin = app.store.connection().call
+    admin("ACL", "SETUSER", "weak", "on", "nopass", "~*", "+@connection", "+info")
+    try:
+        weak = Blazing(app.app_id, url=url.replace("unix://", "unix://weak:x@"))
+        found = weak.doctor()
+        assert (found.healthy, states(found)["permissions"]) == (False, "bad")
+        weak.close()
+    finally:
+        admin("ACL", "DELUSER", "weak")
+
+
+def test_a_worker_that_the_supervisor_cannot_keep_is_found(app: Blazing, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = [Post(0, "waiting", reason="exit code 1"), Post(1, "ready", pid=1)]
+    monkeypatch.setattr(Supervising, "posts", lambda self: posts)
+    found = found_of(app, "supervisor")
+    assert (found.state, found.seen) == ("bad", "worker 0 of this machine ended: exit code 1")
