@@ -53,6 +53,7 @@ docs: $(DOCS_STAMP)
 bench: $(DEMO_STAMP)
 	$(BIN)/python -m benchmarks.throughput --ops 20000 --json
 	$(BIN)/python -m benchmarks.engine --json
+	$(BIN)/python -m benchmarks.recovery --json
 	$(BIN)/python -m benchmarks.peers --peers celery,dramatiq,huey,rq --ops 5000 --json
 
 flat: $(DEMO_STAMP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from blazing_nb.client.supervising import Supervising
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.core.snapshot import Worker as SnapshotWorker
 from blazing_nb.core.supervision import Post
-from blazing_nb.top import Top
+from blazing_nb.top import Top, shares
 from tests.client.test_feature import failing
 from tests.client.test_option import same
 from tests.worker.test_death import until
@@ -114,22 +115,57 @@ def test_the_verbs_of_the_command_line(app: Blazing, url: str, worker: Worker) -
     assert run("ops", "--app", app.app_id, "--status", "NONE", url=url).returncode == 2
 
 
+def drawn(top: Top, height: int = 40) -> list[str]:
+    console = Console(width=80, height=height, file=io.StringIO(), force_terminal=False)
+    console.print(top.frame(height))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
 def test_top_shows_depths_rates_workers_and_failures(app: Blazing, worker: Worker) -> None:
-    step = app.step(same)
-    top = Top(app)
+    step, top = app.step(same), Top(app)
+    drawn(top)
     step.map(range(100)).results(10)
     app.step(failing).map(["[bold]oh[/]"]).wait(10)
-    console = Console(width=80, file=io.StringIO(), force_terminal=False)
-    console.print(top.frame())
+    app.step(failing, name="a_later_one").map(["x" * 200]).wait(10)
     step.pause()
     step.map(range(7), node_id="quiet")
-    console.print(top.frame())
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "7 waiting" in text
-    assert "same:n:quiet" in text
-    assert worker.worker_id[:8] in text
-    assert "ValueError: [bold]oh[/]" in text
+    lines = drawn(top)
+    assert re.match(rf"{app.app_id}  7 waiting  0 parked  0 claimed  102 finished", lines[0])
+    assert re.match(r"in \d+/s  done [1-9]\d*/s  █", lines[1])
+    assert any(re.match(r"same +\d+ +\d+ +0 +0 +[\d.]+ +[\d.]+$", line) for line in lines)
+    assert any(re.match(r"same:n:quiet +7 +0 +0 +[\d.]+ s$", line) for line in lines)
+    assert any(line.startswith(worker.worker_id) and " ready " in line for line in lines)
+    last, before = [line for line in lines if line.startswith("FAILED")]  # the newest first, whatever its step
+    assert re.match(r"FAILED [\d.]+ s ago  a_later_one: ValueError: x+…$", last)
+    assert "failing: ValueError: [bold]oh[/]" in before
+    assert max(map(len, lines)) <= 80
     step.resume()
+
+
+def test_top_fits_its_terminal_and_says_what_it_left_out(app: Blazing, worker: Worker) -> None:
+    step = app.step(same)
+    for i in range(20):
+        step.options(delay=3600).map(range(2), node_id=f"node-with-a-rather-long-name-{i:020}")
+    app.step(failing).map(range(9)).wait(10)
+    lines = drawn(Top(app), 24)
+    assert len(lines) == 24
+    assert max(map(len, lines)) <= 80
+    assert re.match(r"segment \(12 of 21\) ", next(line for line in lines if line.startswith("segment")))
+    assert sum(line.startswith("FAILED") for line in lines) == 4
+    assert len(drawn(Top(app), 12)) == 12
+
+
+@pytest.mark.parametrize(
+    ("wanted", "room", "given"),
+    [([2, 9, 2], 30, [2, 9, 2]), ([2, 9, 2], 8, [2, 4, 2]), ([5, 5, 5], 1, [1, 1, 1]), ([0, 9, 0], 3, [0, 3, 0])],
+)
+def test_tables_share_the_room_fairly(wanted: list[int], room: int, given: list[int]) -> None:
+    assert shares(wanted, room) == given
+
+
+def test_top_says_that_the_store_is_away(app: Blazing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(app), "snapshot", _refuse)
+    assert "nobody there" in drawn(Top(app))[0]
 
 
 def found_of(app: Blazing, subject: str) -> Finding:
