@@ -16,9 +16,11 @@ from blazing_nb.verb import (
     flow,
     operations,
     process,
+    schedules,
     segments,
     server,
     status,
+    trust,
     workers,
 )
 
@@ -42,6 +44,9 @@ VERBS: tuple[Verb, ...] = (
     flow.DRAIN,
     doctor.DOCTOR,
     faults.FAULTS,
+    schedules.SCHEDULES,
+    trust.ACL,
+    trust.KEY,
     cell.RUN,
     cell.MAP,
     process.TOP,

@@ -106,6 +106,10 @@ class OperationUnknown(UsageError):
     """No operation of that id is in the store: it was never stored, or its retention has passed."""
 
 
+class ScheduleUnknown(UsageError):
+    """No schedule of that name is recorded in this app."""
+
+
 class PositionLost(UsageError):
     """Messages after `position` were dropped, up to `dropped`: they were older than the retention."""
 

@@ -25,6 +25,7 @@ from blazing_nb.client.node import NodeWriter
 from blazing_nb.client.operation import Operation, status_of
 from blazing_nb.client.option import Kinds, Limits, limits, policy, seconds
 from blazing_nb.client.results import Results
+from blazing_nb.client.schedule import Schedules, listed
 from blazing_nb.client.shared import Shared
 from blazing_nb.client.step import Step
 from blazing_nb.client.value import get, put
@@ -535,6 +536,10 @@ class Blazing:
         if key not in self._shared or share_with is not None:
             self._shared[key] = open_space(self, name, owner, share_with)
         return self._shared[key]
+
+    def schedules(self) -> Schedules:
+        """What `step.every` and `step.cron` recorded, the next first; by number or name, each to pause or remove."""
+        return listed(self)
 
     def snapshot(self) -> Snapshot:
         """Counts and depths at this moment; costs the same at any load."""

@@ -7,14 +7,15 @@ import functools
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from blazing_nb.client import schedule
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.code import describe
 from blazing_nb.client.node import Call
@@ -43,6 +44,7 @@ from blazing_nb.store.store import Chunk
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
     from blazing_nb.client.flow import Flow
+    from blazing_nb.client.schedule import Schedule
 
 DEFAULT = Policy()
 UNLIMITED = Limits()
@@ -206,6 +208,50 @@ class Step:
             block=block,
         )
         return made
+
+    def every(
+        self,
+        interval: str | float | timedelta,
+        *,
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        missed: str = "one",
+    ) -> Schedule:
+        """Enqueue a call at every interval from now on, whoever goes: `step.options(priority="high").every("5m")`.
+
+        Workers fire what is due, each tick once however many there are; without a worker, nothing is fired.
+
+        Args:
+            interval: "30s", "5m", "2h", "1d", a timedelta, or seconds; 0.1 s to 366 d.
+            name: of the schedule; default: the step's. Another one of that name is replaced; the same one goes on as
+            it was. args, kwargs: of each call.
+            missed: what becomes of ticks that nobody fired within a minute: "skip" them, fire "one" (the newest), or
+                "all".
+
+        Raises:
+            UsageError, InvalidArguments, ValueNotSerializable, PayloadTooLarge: nothing was sent.
+        """
+        return schedule.record(self, schedule.every(interval, missed), name, args, kwargs or {})
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        missed: str = "one",
+    ) -> Schedule:
+        """Enqueue a call whenever a cron expression says so: `step.cron("0 3 * * MON-FRI", tz="Europe/Berlin")`.
+
+        Args:
+            tz: the time zone that it is read in. Over a change of the clocks it does as Debian's cron does.
+
+        The rest is as for `every`.
+        """
+        return schedule.record(self, schedule.cron(expression, tz, missed), name, args, kwargs or {})
 
     def pause(self) -> bool:
         """Let nobody claim this step; what is claimed goes on. True where that changed something."""

@@ -128,7 +128,7 @@ class Store:
                 connection.close()
             self._connections.clear()
 
-    def _run(self, verb: str, request: object = None, *blobs: bytes, now_ms: int | None = None) -> Reply:
+    def run(self, verb: str, request: object = None, *blobs: bytes, now_ms: int | None = None) -> Reply:
         # Lua's cmsgpack of Redis 7.0 does not read msgpack's bin type: bytes go as arguments of their own.
         args: list[bytes | str] = ["" if now_ms is None else str(now_ms)]
         if request is not None:
@@ -162,7 +162,7 @@ class Store:
     def open_node(self, node: str, *, now_ms: int | None = None) -> int:
         """Register a start of a node; its incarnation."""
         request = {"kind": "node", "name": node, "random": random.getrandbits(11)}
-        return int(self._run("open", request, now_ms=now_ms))
+        return int(self.run("open", request, now_ms=now_ms))
 
     def open_worker(
         self, worker_id: str, lease_ms: int, info: Mapping[str, str | int] | None = None, *, now_ms: int | None = None
@@ -175,7 +175,7 @@ class Store:
             "lease_ms": lease_ms,
             "info": _flat({"lease_ms": lease_ms, **(info or {})}),
         }
-        return int(self._run("open", request, now_ms=now_ms))
+        return int(self.run("open", request, now_ms=now_ms))
 
     def define(
         self,
@@ -189,7 +189,7 @@ class Store:
     ) -> bool:
         """Record a step, its code and its limits (see `_limit.lua`); True where something was new."""
         request = {"step": step, "hash": digest.hex(), "limits": limits}
-        return bool(self._run("define", request, record, options, now_ms=now_ms))
+        return bool(self.run("define", request, record, options, now_ms=now_ms))
 
     def steps(self) -> dict[str, bytes]:
         """All steps of the app, with their options as they were defined."""
@@ -230,7 +230,7 @@ class Store:
         request["incarnation"] = str(chunk.incarnation)
         request["joins"] = [[join.at, join.heads(), join.inline()] for join in chunk.joins]
         try:
-            answer: bytes = self._run("enqueue", request, *payloads, now_ms=now_ms)
+            answer: bytes = self.run("enqueue", request, *payloads, now_ms=now_ms)
         except ScriptRefused as error:
             raise _enqueue_refusal(error, chunk) from error
         return answer.decode()
@@ -272,7 +272,7 @@ class Store:
     ) -> int:
         """Register members of a join that is not sealed yet; how many are registered now. See `store/join`."""
         request = {"operation": op, "round": str(round_), "at": at, "groups": groups, "members": members}
-        return int(self._run("join", request, now_ms=now_ms))
+        return int(self.run("join", request, now_ms=now_ms))
 
     def status(self, operations: Sequence[OperationId]) -> list[StatusRow]:
         """One row an operation, in order; final ones with their record."""
@@ -288,7 +288,7 @@ class Store:
         `waiting`, what a worker has claimed is left alone (CLAIMED)."""
         answers: list[str] = []
         for request in _parts(operations):
-            found = self._run("cancel", request, b"1" if waiting else b"", now_ms=now_ms)
+            found = self.run("cancel", request, b"1" if waiting else b"", now_ms=now_ms)
             answers += [answer.decode() for answer in found]
         return answers
 
@@ -296,7 +296,7 @@ class Store:
         """Enqueue what ended without success anew; the new ids, None where no arguments are kept."""
         answers: list[OperationId | None] = []
         for request in _parts(operations):
-            texts = [answer.decode() for answer in self._run("retry", request, now_ms=now_ms)]
+            texts = [answer.decode() for answer in self.run("retry", request, now_ms=now_ms)]
             answers += [OperationId.parse(text) if text else None for text in texts]
         return answers
 
@@ -305,16 +305,16 @@ class Store:
         dropped = 0
         for request in [*_parts(operations), []]:
             name = "" if request else batch
-            dropped += int(self._run("forget", {"operations": request, "batch": name}, now_ms=now_ms))
+            dropped += int(self.run("forget", {"operations": request, "batch": name}, now_ms=now_ms))
         return dropped
 
     def pause(self, step: str, paused: bool, *, now_ms: int | None = None) -> bool:
         """Pause or resume the claiming of a step; True where that changed something."""
-        return bool(self._run("pause", {"step": step, "paused": int(paused)}, now_ms=now_ms))
+        return bool(self.run("pause", {"step": step, "paused": int(paused)}, now_ms=now_ms))
 
     def drain(self, draining: bool, *, now_ms: int | None = None) -> bool:
         """Refuse new operations, or accept them again; True where that changed something."""
-        return bool(self._run("drain", {"draining": int(draining)}, now_ms=now_ms))
+        return bool(self.run("drain", {"draining": int(draining)}, now_ms=now_ms))
 
     def story(self, op: OperationId) -> dict[str, str]:
         """What befell an operation before it was final: deaths, releases, `error:<claim>` -> `<ms>;<text>`."""
@@ -391,7 +391,7 @@ class Store:
         """
         request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes, "held": held}
         values = _add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
-        return parse_turn(self._run("turn", {**request, "python": python}, *bodies, *payloads, *values, now_ms=now_ms))
+        return parse_turn(self.run("turn", {**request, "python": python}, *bodies, *payloads, *values, now_ms=now_ms))
 
     def heartbeat(
         self,
@@ -404,20 +404,20 @@ class Store:
     ) -> bool:
         """Renew the lease; False where it is lost. `progress`: (segment, id, claim number, text)."""
         request = {"worker": worker, "lease_ms": lease_ms, "info": _flat(info or {}), "progress": list(progress)}
-        return int(self._run("heartbeat", request, now_ms=now_ms)[0]) == 0
+        return int(self.run("heartbeat", request, now_ms=now_ms)[0]) == 0
 
     def report(self, worker: str, progress: Iterable[tuple[str, str, int, str]]) -> None:
         """How far operations came: (segment, id, claim number, text), beside the heartbeat."""
-        self._run("report", {"worker": worker, "progress": list(progress)})
+        self.run("report", {"worker": worker, "progress": list(progress)})
 
     def log(self, rows: Sequence[tuple[str, int, int, str, str]]) -> None:
         """Append to the output of operations: (operation, claim number, number of the text, stream, text)."""
         request = [row[:-1] for row in rows]
-        self._run("log", request, *(text.encode(errors="replace") for *_, text in rows))
+        self.run("log", request, *(text.encode(errors="replace") for *_, text in rows))
 
     def rescue(self, *, now_ms: int | None = None) -> int:
         """Give dead workers' claims back; the number of operations moved."""
-        return int(self._run("rescue", now_ms=now_ms))
+        return int(self.run("rescue", now_ms=now_ms))
 
     def release(
         self,
@@ -432,20 +432,20 @@ class Store:
         """Give back (segment, ids, claim numbers) that this worker holds; the number released. `need`: only workers of
         that Python get them; `reason`: for the history."""
         request = {"worker": worker, "groups": list(groups), "delay_ms": delay_ms, "need": need, "reason": reason}
-        return int(self._run("release", request, now_ms=now_ms))
+        return int(self.run("release", request, now_ms=now_ms))
 
     def recover(self, worker: str, held: Iterable[str], *, now_ms: int | None = None) -> list[Claim]:
         """The worker's own pending operations that it does not hold: those of a claim whose reply was lost."""
         request = {"worker": worker, "held": dict.fromkeys(held, True)}
-        return parse_claims(self._run("recover", request, now_ms=now_ms))
+        return parse_claims(self.run("recover", request, now_ms=now_ms))
 
     def instruct(self, text: str, workers: Sequence[str] = (), *, now_ms: int | None = None) -> int:
         """Tell workers, all or these, to `accept`, `drain`, `hold <ms>` or `close <ms>`; how many were told."""
-        return int(self._run("instruct", {"text": text, "workers": list(workers)}, now_ms=now_ms))
+        return int(self.run("instruct", {"text": text, "workers": list(workers)}, now_ms=now_ms))
 
     def retire(self, worker: str, *, now_ms: int | None = None) -> bool:
         """The worker leaves; True where it was registered."""
-        return bool(self._run("retire", {"worker": worker}, now_ms=now_ms))
+        return bool(self.run("retire", {"worker": worker}, now_ms=now_ms))
 
     # -- the views' side ---------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ from blazing_nb.worker.process_lane import ProcessLane
 from blazing_nb.worker.pulse import Pulse
 from blazing_nb.worker.roster import Roster
 from blazing_nb.worker.service import serve
+from blazing_nb.worker.ticker import Ticker
 from blazing_nb.worker.vault import Vault
 from blazing_nb.worker.warmup import Warmup
 
@@ -134,6 +135,7 @@ class Worker:
         self._outbox = Outbox(self._wake)
         loader, vault = CodeLoader(self.app_id, ring, self._store.code), Vault(self.app_id, ring, self._store)
         self._roster = Roster(self._store)
+        self._ticker = Ticker(self.app_id, ring, self._store)
         self._warmup = Warmup(self._store, loader, self._roster.refuse, self._warmed)
         executor = self._executor = Executor(self.app_id, ring, loader, vault)
         self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
@@ -157,6 +159,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="bz-turn", daemon=True)
         self._thread.start()
         self._warmup.start()
+        self._ticker.start()
         return self
 
     def stop_accepting(self) -> None:
@@ -180,6 +183,7 @@ class Worker:
             return
         self._instructions.stop_accepting()
         self._warmup.stop()
+        self._ticker.stop()
         self._stopping.set()
         self._wake()
         self._thread.join()

@@ -1,0 +1,20 @@
+#!lua flags=no-writes
+-- DOES    answers the schedules that are due, or will be within a second: a worker fires them.
+-- KEYS    1 meta (hash); derives sched:<name> (hash), schedules (zset), clock
+-- ARGV    1 now_ms, empty for the server's TIME
+-- REPLY   {now_ms, {{name, due ms, record}, ...}}, at most 100
+-- REJECT  BZARG never: there is nothing to refuse
+-- COST    O(schedules that are due)
+-- KEEPS   reads only
+local P = string.sub(KEYS[1], 1, -5)
+local now = tonumber(ARGV[1])
+if not now then
+  local t = redis.call('TIME')
+  now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+now = math.max(now, tonumber(redis.call('GET', P .. 'clock') or '0'))
+local flat, rows = redis.call('ZRANGEBYSCORE', P .. 'schedules', '-inf', now + 1000, 'WITHSCORES', 'LIMIT', 0, 100), {}
+for i = 1, #flat, 2 do
+  rows[#rows + 1] = {flat[i], tonumber(flat[i + 1]), redis.call('HGET', P .. 'sched:' .. flat[i], 'record') or ''}
+end
+return {now, rows}
