@@ -29,7 +29,7 @@ class Mutant(NamedTuple):
     wrong: str
 
 
-TESTS = tuple(f"tests/store/test_{name}.py" for name in ("script", "follow", "join", "effect", "sharing"))
+TESTS = tuple(f"tests/store/test_{name}.py" for name in ("script", "follow", "join", "wait", "effect", "sharing"))
 MUTANTS = {
     "no_fence": Mutant("_commit", "if have[id] == claims[i] then", "if true then"),
     "fence_without_claim_number": Mutant("_commit", "if have[id] == claims[i] then", "if have[id] then"),
@@ -67,6 +67,16 @@ MUTANTS = {
     "follow_up_of_a_failure": Mutant("_commit", "elseif letter == 'S' and next_[i] then", "elseif next_[i] then"),
     "cancelled_goes_on": Mutant("_follow", "'cancel') == 1 then", "'cancel') == 2 then"),
     "follow_up_is_not_activated": Mutant("_follow", "elseif not WRITTEN[name] then activate(name) end", "end"),
+    "waiting_counts_as_an_attempt": Mutant("_wait", "'waits', 1 + deaths)", "'x', 1)"),
+    "deaths_are_never_forgiven": Mutant("_wait", "redis.call('HDEL', live, 'deaths')", ""),
+    "waits_though_it_was_cancelled": Mutant("_wait", "'cancel') == 1 then", "'cancel') == 2 then"),
+    "a_wait_without_its_token": Mutant("_wait", "'token', token, 'waited'", "'waited'"),
+    "misses_what_came_while_it_ran": Mutant("_wait", "if missing == 0 then due = now else", "do"),
+    "an_old_wait_wakes_it": Mutant("_wait", "redis.call('DEL', waits)", ""),
+    "any_of_a_group_wakes_it": Mutant("_child", "'#' .. group, -1) == 0 then", "'#' .. group, -1) >= 0 then"),
+    "its_end_leaves_its_calls": Mutant("_child", "if string.find(field, '^%d+$') then", "if false then"),
+    "an_outcome_is_not_in_its_history": Mutant("_child", "redis.call('HSET', hist, '=' .. position, record)", ""),
+    "a_workflow_is_not_told": Mutant("_notify", "if fields.w then", "if false then"),
     "a_flow_ends_unheard": Mutant("_notify", "if fields.r then", "if false then"),
     "no_delete": Mutant("_finish", "redis.call('XDEL', seg, unpack(acks))", ""),
     "no_ack": Mutant("_finish", "redis.call('XACK', seg, 'w', unpack(acks))", ""),
