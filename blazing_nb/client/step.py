@@ -85,6 +85,7 @@ class Step:
         self.lane = _lane(lane, function, name)
         self._options = Options()
         self._code: tuple[int, bytes] | None = None
+        _ = self._plain_arity  # a function without a signature is refused here
         functools.update_wrapper(self, function)
 
     def __getstate__(self) -> dict[str, Any]:
