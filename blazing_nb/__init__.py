@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from blazing_nb.client.app import Blazing
     from blazing_nb.client.batch import Batch
+    from blazing_nb.client.dependency import first
     from blazing_nb.client.gathering import as_completed, gather, wait
     from blazing_nb.client.operation import Operation
     from blazing_nb.client.step import Step
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "as_completed",
     "current",
+    "first",
     "gather",
     "wait",
 ]
@@ -58,6 +60,7 @@ _MODULES = {
     "Step": "blazing_nb.client.step",
     "Worker": "blazing_nb.worker.worker",
     "as_completed": "blazing_nb.client.gathering",
+    "first": "blazing_nb.client.dependency",
     "gather": "blazing_nb.client.gathering",
     "wait": "blazing_nb.client.gathering",
 }

@@ -13,7 +13,7 @@ BlazingError
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe, NotShared
 ├── OperationError: how an operation ended when not well
 │   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable, ReferenceUnknown,
-│       WorkflowChanged, AttemptTimeout, ProcessDied
+│       WorkflowChanged, AttemptTimeout, ProcessDied, DependencyFailed
 ├── OperationTimeout(TimeoutError): the wait ended; the operation goes on
 └── WorkersNotReady
 """
@@ -216,6 +216,11 @@ class ProcessDied(OperationError):
 
 class ReferenceUnknown(OperationError):
     """The value that `app.put` stored is not there any more: its retention has passed. Put it again."""
+
+
+class DependencyFailed(OperationError):
+    """An operation whose result this one waited for did not succeed: `operation` is its id, and its exception the
+    cause where it is still known."""
 
 
 class OperationTimeout(BlazingError, TimeoutError):

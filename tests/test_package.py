@@ -55,6 +55,7 @@ PUBLIC = [
     "__version__",
     "as_completed",
     "current",
+    "first",
     "gather",
     "wait",
 ]

@@ -404,6 +404,11 @@ class Blazing:
                 self._writers[name] = writer
         return writer
 
+    def settle(self) -> None:
+        """Send what interrupted calls left, so that the store knows of all that this process enqueued."""
+        for writer in list(self.connect()._writers.values()):
+            writer.settle()
+
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def attach(self, name_or_id: str) -> Batch | Operation:
@@ -414,8 +419,7 @@ class Blazing:
         """
         if name_or_id.count(":") == 3:
             return self._attach_operation(OperationId.parse(name_or_id))
-        for writer in self.connect()._writers.values():
-            writer.settle()
+        self.settle()
         ranges = self.store.batch(check_name(name_or_id, "batch name"))
         if not ranges:
             raise BatchUnknown(f"App {self.app_id!r} has no batch {name_or_id!r}.", name=name_or_id)

@@ -66,6 +66,15 @@ class Batch:
         """Operations as they finish."""
         return self.as_completed()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(
+            "a batch is a dependency as an argument, or in lists, tuples and dicts; elsewhere pass its name"
+        )
+
+    def operations(self) -> list[Operation]:
+        """Its operations in the items' order, whether finished or not."""
+        return [self._operation(slot) for slot in range(self._size)]
+
     def ids(self) -> list[OperationId]:
         """The identities of its operations, in the items' order."""
         return [op for range_ in self._ranges for op in range_.ids()]

@@ -49,6 +49,11 @@ class Operation:
 
         return f"<code>{escape(repr(self))}</code>"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(
+            "an operation is a dependency as an argument, or in lists, tuples and dicts; elsewhere pass its id"
+        )
+
     def __hash__(self) -> int:
         return hash(self.op)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from blazing_nb.core.dependency import FAIL, RULES
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import CallOptions, Policy
 from blazing_nb.errors import UsageError
@@ -32,6 +33,7 @@ class Options(msgspec.Struct, frozen=True):
     key: str = ""
     call: bytes = b""
     block_s: float = 0.0
+    on_failure: str = FAIL
 
     @classmethod
     def make(
@@ -44,6 +46,7 @@ class Options(msgspec.Struct, frozen=True):
         key: str | None,
         call: bytes,
         block: float,
+        on_failure: str = FAIL,
     ) -> Options:
         """Raises `UsageError` where a value does not fit, or two do not go together."""
         if priority not in PRIORITIES:
@@ -55,6 +58,8 @@ class Options(msgspec.Struct, frozen=True):
             raise UsageError("A delayed operation has no priority: it goes when it is due.")
         if later and key is not None:
             raise UsageError("key= does not go with delay= or at= yet.")
+        if on_failure not in RULES:
+            raise UsageError(f"on_failure is one of {', '.join(RULES)}, not {on_failure!r}.")
         moment = isinstance(expires, datetime)
         return cls(
             prio="d" if later else PRIORITIES[priority],
@@ -65,6 +70,7 @@ class Options(msgspec.Struct, frozen=True):
             key="" if key is None else check_name(key, "key"),
             call=call,
             block_s=seconds(block, "block") / 1000,
+            on_failure=on_failure,
         )
 
 

@@ -18,6 +18,7 @@ import msgspec
 from blazing_nb.client import schedule
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.code import describe
+from blazing_nb.client.dependency import Finder, portions
 from blazing_nb.client.node import Call
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.option import Limits, Options, call_options
@@ -25,6 +26,7 @@ from blazing_nb.client.results import Results
 from blazing_nb.client.trace import sending
 from blazing_nb.core.code import seal_code
 from blazing_nb.core.codec import Prepared, prepare_call, seal_call
+from blazing_nb.core.dependency import FAIL
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
@@ -39,6 +41,7 @@ from blazing_nb.errors import (
     SegmentFull,
     UsageError,
 )
+from blazing_nb.store.join import Join
 from blazing_nb.store.store import Chunk
 
 if TYPE_CHECKING:
@@ -148,6 +151,9 @@ class Step:
     def enqueue(self, /, *args: Any, **kwargs: Any) -> Operation:
         """Send one call to the workers; its handle.
 
+        Operations and batches among the arguments, also in lists, tuples and dicts, are dependencies: the store starts
+        this one when they are final, with their results in their places, whether or not this process lives.
+
         Raises:
             InvalidArguments, ValueNotSerializable, PayloadTooLarge: nothing was sent.
             SegmentFull: the segment is at its cap; nothing was sent.
@@ -158,14 +164,16 @@ class Step:
 
     def _send(self, args: tuple[Any, ...], kwargs: dict[str, Any], results: Results) -> OperationId:
         self._refuse_in_workflow()
-        prepared = self._prepare(args, kwargs)
+        finder = self._finder()
+        prepared = self._prepare(args, kwargs, finder)
+        joins = self._joins(finder)
         if self._options.key:
             op = self._enqueue_once(prepared)
             self.app.listener.attach([op.range], results)
             return op
         writer = self.app.writer()
         with self._sending(1) as options:
-            call = self._call([prepared], options)
+            call = self._call([prepared], options, joins=joins)
             range_ = self._when_there_is_room(lambda: writer.send(call, results, 0))
         return next(range_.ids())
 
@@ -181,6 +189,7 @@ class Step:
         timeout: float | None = None,
         retention: float | None = None,
         block: float = 0.0,
+        on_failure: str = FAIL,
     ) -> Step:
         """The same step, whose next calls differ: `step.options(delay=5).enqueue(x)`; for `map` too.
 
@@ -194,6 +203,10 @@ class Step:
             timeout: seconds that an attempt may take, as for `app.step`.
             retention: seconds that the outcome is kept.
             block: seconds to wait for room where the segment is full, for each call or chunk; then `SegmentFull`.
+            on_failure: what follows where an operation whose result this one waits for does not succeed (it fails, is
+                cancelled, lost, expired or unknown). "fail": this one ends as FAILED at once, with `DependencyFailed`
+                naming it. "collect": its exception stands where its value would. "skip": batches and lists leave it
+                out; where it is an argument itself (or a dict's value, or in a tuple), this one ends as CANCELLED.
 
         Raises:
             UsageError: values that do not fit, or not together. Nothing was sent.
@@ -207,6 +220,7 @@ class Step:
             key=key,
             call=call_options(retries, timeout, retention),
             block=block,
+            on_failure=on_failure,
         )
         return made
 
@@ -269,7 +283,8 @@ class Step:
         """Send one call for each item, in chunks; the handle of all.
 
         Args:
-            items: each is the one positional argument of a call; read lazily.
+            items: each is the one positional argument of a call; read lazily. The operations of a batch are
+                dependencies, each of its own call.
             name: records the batch in the store, so that any kernel can `app.attach(name)`.
             resume: continue a batch of that name that exists: as many items as it holds are skipped.
             node_id: write as this node, instead of the app's.
@@ -278,7 +293,8 @@ class Step:
             BatchExists: the name is taken and `resume` is not given. Nothing was sent.
             InvalidArguments, ValueNotSerializable, PayloadTooLarge: of an item; `sent` says how many went before it.
         """
-        return self._map(((item,) for item in items), name, resume, node_id)
+        each = items.operations() if isinstance(items, Batch) else items
+        return self._map(((item,) for item in each), name, resume, node_id)
 
     def starmap(
         self,
@@ -351,16 +367,19 @@ class Step:
             pass
         while True:
             try:
-                prepared = [self._prepare(args, {}) for args in islice(source, size)]
+                finder = self._finder()
+                prepared = [self._prepare(args, {}, finder, at) for at, args in enumerate(islice(source, size))]
+                joins = self._joins(finder)
             except BlazingError as error:
                 error.fields["sent"] = len(batch)
                 error.add_note(f"{len(batch)} operations were sent before this item.")
                 raise
             if not prepared:
                 return batch
-            with self._sending(len(prepared)) as options:
-                call = self._call(prepared, options, name or "", len(batch) if name else 0)
-                self._when_there_is_room(functools.partial(batch.extend, writer, call))
+            for part, here in portions(prepared, joins):
+                with self._sending(len(part)) as options:
+                    call = self._call(part, options, name or "", len(batch) if name else 0, here)
+                    self._when_there_is_room(functools.partial(batch.extend, writer, call))
             size = min(CHUNK, size * 4)
 
     def _refuse_in_workflow(self) -> None:
@@ -386,7 +405,21 @@ class Step:
         """The call's own options as they travel, within the span of sending them."""
         return sending(self.app.app_id, self.name, count, self._options.call)
 
-    def _call(self, prepared: Sequence[Prepared], own: bytes, batch: str = "", offset: int = 0) -> Call:
+    def _finder(self) -> Finder:
+        return Finder(self.app.app_id, self._options.on_failure)
+
+    def _joins(self, finder: Finder) -> tuple[Join, ...]:
+        """What calls wait for that have dependencies; the store knows of these when this returns."""
+        joins = finder.joins()
+        if joins:
+            if self._options.key or self._options.prio not in "nd":
+                raise UsageError("What waits for others goes when they are final: no priority= and, yet, no key=.")
+            self.app.settle()
+        return joins
+
+    def _call(
+        self, prepared: Sequence[Prepared], own: bytes, batch: str = "", offset: int = 0, joins: tuple[Join, ...] = ()
+    ) -> Call:
         options = self._options
         return Call(
             step=self.name,
@@ -394,13 +427,14 @@ class Step:
             prepared=prepared,
             batch=batch,
             offset=offset,
-            prio=options.prio,
+            prio="d" if joins else options.prio,
             delay_ms=options.delay_ms,
             at_ms=options.at_ms,
             expires_ms=options.expires_ms,
             expires_at_ms=options.expires_at_ms,
             options=own,
             cap=self.app.segment_cap,
+            joins=joins,
         )
 
     def _when_there_is_room(self, send: Callable[[], Sent]) -> Sent:
@@ -437,13 +471,19 @@ class Step:
             key=options.key,
         )
 
-    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
+    def _prepare(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], finder: Finder | None = None, at: int = 0
+    ) -> Prepared:
         if kwargs or len(args) != self._plain_arity:
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise InvalidArguments(f"{self.name}{self._signature}: {error}.", step=self.name) from None
-        prepared = prepare_call(args, kwargs)
+        if finder is None:
+            prepared = prepare_call(args, kwargs)
+        else:
+            finder.at = at
+            prepared = prepare_call(args, kwargs, finder.swap)
         if len(prepared[1]) > self.app.payload_limit:
             raise PayloadTooLarge(
                 f"The arguments of {self.name!r} have {len(prepared[1])} bytes; the limit is {self.app.payload_limit}. "

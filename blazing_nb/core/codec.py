@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 import struct
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -64,14 +64,17 @@ def prepare(value: object, what: str) -> Prepared:
     return _pickle(value, what)
 
 
-def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
-    """The arguments of a call as [list, dict]."""
+def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any], swap: Callable[[Any], Any] | None = None) -> Prepared:
+    """The arguments of a call as [list, dict]. `swap`: what becomes of them first where they are not plain data."""
     if not kwargs and _SCALARS.issuperset(map(type, args)):
         try:
             return PLAIN, _pack((args, kwargs))
         except (OverflowError, UnicodeEncodeError):
             return _pickle([list(args), kwargs], "an argument")
-    return prepare([list(args), kwargs], "an argument")
+    value = [list(args), kwargs]
+    if swap is not None and not is_plain(value):
+        value = swap(value)
+    return prepare(value, "an argument")
 
 
 def seal(prepared: Prepared, ring: KeyRing, ctx: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -64,6 +64,21 @@ class Range(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return self.last - self.first + 1
 
+    def at(self, index: int) -> OperationId:
+        """The one at that place."""
+        return OperationId(self.step, self.prio, self.node, self.incarnation, self.first + index)
+
     def ids(self) -> Iterator[OperationId]:
-        for counter in range(self.first, self.last + 1):
-            yield OperationId(self.step, self.prio, self.node, self.incarnation, counter)
+        return map(self.at, range(len(self)))
+
+
+def ranges_of(operations: Iterable[OperationId]) -> tuple[Range, ...]:
+    """Consecutive ones as ranges, in order."""
+    found: list[Range] = []
+    for op in operations:
+        last = found[-1] if found else None
+        if last and op == OperationId(last.step, last.prio, last.node, last.incarnation, last.last + 1):
+            found[-1] = msgspec.structs.replace(last, last=op.counter)
+        else:
+            found.append(op.range)
+    return tuple(found)

@@ -10,6 +10,7 @@ from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.core.status import Status
 from blazing_nb.errors import (
+    DependencyFailed,
     OperationCancelled,
     OperationExpired,
     OperationLost,
@@ -42,9 +43,16 @@ def exception_of(app: str, ring: KeyRing, op: OperationId, outcome: Outcome) -> 
     kind = _ENDINGS.get(outcome.status)
     if kind is not None:
         return kind(f"{op.text}: {error}", operation=op.text)
+    if isinstance(error, RemoteError) and error.type == DependencyFailed.__name__:
+        return unmet(str(error).partition(": ")[2])  # written by the store, which knows no types
     if isinstance(error, TrustError | Exception):
         return error
     return RemoteError(f"{type(error).__name__}: {error}", type=type(error).__name__)
+
+
+def unmet(story: str) -> DependencyFailed:
+    """`<operation> ended FAILED`, as an exception that has the operation's id."""
+    return DependencyFailed(story, operation=story.partition(" ")[0])
 
 
 def _context(app: str, op: OperationId) -> bytes:

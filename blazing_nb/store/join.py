@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.dependency import Members
 
 if TYPE_CHECKING:
     from blazing_nb.store.store import Store
@@ -15,32 +14,6 @@ if TYPE_CHECKING:
 INLINE = 128
 """Members that travel with the enqueue or the commit; more are registered before."""
 A_CALL = 1024
-
-
-class Members(msgspec.Struct, frozen=True):
-    """One group of members. It is decided as soon as `needed` of them are good, or can no longer be.
-
-    Attributes:
-        ranges: who they are.
-        needed: how many must be good.
-        counts: "S": good are those that succeeded; "*": all that are final.
-        ending: how the waiting operation ends at once where too few can be good: "F" FAILED, "C" CANCELLED; "": it
-            goes on when all are final.
-    """
-
-    ranges: tuple[Range, ...]
-    needed: int
-    counts: str = "S"
-    ending: str = "F"
-
-    @classmethod
-    def of(cls, ranges: Iterable[Range], *, counts: str = "S", ending: str = "F") -> Members:
-        """All of them are needed."""
-        kept = tuple(ranges)
-        return cls(kept, sum(map(len, kept)), counts, ending)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.ranges))
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -80,19 +53,6 @@ def register(store: Store, op: str, joins: Join, *, round_: int = 0, now_ms: int
         done = store.join(op, round_, done, joins.heads(), joins.rows(done, A_CALL), now_ms=now_ms)
 
 
-def ranges_of(operations: Sequence[OperationId]) -> tuple[Range, ...]:
-    """Consecutive ones as ranges, in order."""
-    found: list[Range] = []
-    for op in operations:
-        last = found[-1] if found else None
-        if last is not None and (last.step, last.prio, last.node, last.incarnation, last.last + 1) == (
-            op.step,
-            op.prio,
-            op.node,
-            op.incarnation,
-            op.counter,
-        ):
-            found[-1] = msgspec.structs.replace(last, last=op.counter)
-        else:
-            found.append(Range(op.step, op.prio, op.node, op.incarnation, op.counter, op.counter))
-    return tuple(found)
+def suspend_body(joins: Join, due_ms: int = 0) -> bytes:
+    """The body of a commit that gives an operation back until others are final; `register` before, under its claim."""
+    return b"J" + msgspec.msgpack.encode([due_ms, joins.heads(), joins.inline()])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from blazing_nb.core.codec import origin_of
-from blazing_nb.core.dot import CHUNK, OperationId
+from blazing_nb.core.dot import CHUNK, OperationId, Range
 from blazing_nb.core.output import Piece
 from blazing_nb.core.snapshot import Worker
 from blazing_nb.store import script
@@ -154,6 +154,26 @@ def keep_blob(store: Store, digest: str, data: bytes, retention_ms: int) -> bool
             return False
     store.connection().call("SET", key, data, "PX", retention_ms)
     return True
+
+
+def records(store: Store, ranges: Iterable[Range]) -> Iterator[tuple[OperationId, bytes]]:
+    """Each operation with its record, empty where it has none; a call for each chunk of outcomes."""
+    for range_ in ranges:
+        counter = range_.first
+        while counter <= range_.last:
+            end = min(range_.last, counter | (CHUNK - 1))
+            slots = [number % CHUNK for number in range(counter, end + 1)]
+            found = store.connection().call("HMGET", store.keys.out(range_.node, range_.incarnation, counter), *slots)
+            for place, record in enumerate(found, counter - range_.first):
+                yield range_.at(place), record or b""
+            counter = end + 1
+
+
+def firsts(store: Store, operation: str) -> dict[int, list[OperationId]]:
+    """By group of an operation's join where fewer than all are needed: the first that were good, in order."""
+    flat = store.connection().call("HGETALL", f"{store.keys.prefix}join:{operation}")
+    rows = {flat[i]: flat[i + 1] for i in range(0, len(flat), 2) if flat[i][:1] == b"k"}
+    return {int(name[1:]): [OperationId.parse(text.decode()) for text in row.split()] for name, row in rows.items()}
 
 
 def blob(store: Store, digest: str) -> bytes | None:

@@ -29,6 +29,7 @@ from blazing_nb.core.codec import (
     unseal_call,
 )
 from blazing_nb.core.control import Cancel, Retry
+from blazing_nb.core.dependency import Dependency, found
 from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.policy import CallOptions, Policy, backoff_ms
 from blazing_nb.core.reference import resolver
@@ -36,14 +37,17 @@ from blazing_nb.core.result import value_of
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import (
     AttemptTimeout,
+    DependencyFailed,
     ResultUnavailable,
     StoreError,
     TrustError,
     UnknownStep,
     ValueNotSerializable,
 )
+from blazing_nb.store.join import suspend_body
 from blazing_nb.worker.code import Code, CodeLoader
 from blazing_nb.worker.current import Running, running
+from blazing_nb.worker.input import Inputs, NotYet
 from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
 from blazing_nb.worker.replay import History, Wait, WorkflowRun
@@ -62,7 +66,7 @@ _options = msgspec.msgpack.Decoder(CallOptions).decode
 class Execution:
     """One attempt: what was loaded for it and what it may ask about itself."""
 
-    __slots__ = ("code", "ended", "ends", "job", "options", "running", "started")
+    __slots__ = ("arguments", "code", "ended", "ends", "job", "options", "running", "started", "waits_for")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -72,6 +76,8 @@ class Execution:
         self.started = perf_counter_ns()
         self.ended = 0
         self.ends = 0.0
+        self.arguments: tuple[list[Any], dict[str, Any]] = ([], {})
+        self.waits_for: list[Dependency] = []
 
     @property
     def timeout_s(self) -> float | None:
@@ -94,11 +100,12 @@ class Execution:
 class Executor:
     """Runs jobs of one app; safe to use from many threads."""
 
-    def __init__(self, app: str, ring: KeyRing, loader: CodeLoader, vault: Vault) -> None:
+    def __init__(self, app: str, ring: KeyRing, loader: CodeLoader, vault: Vault, inputs: Inputs) -> None:
         self._app = app
         self._ring = ring
         self._loader = loader
         self._vault = vault
+        self._inputs = inputs
         self.active: dict[str, Running] = {}
         """Operations that run now, by id: a request to cancel finds them here."""
         self._asked: set[str] = set()
@@ -116,7 +123,10 @@ class Executor:
         execution = Execution(job)
         value, failure = None, None
         try:
-            args, kwargs = self._open(execution)
+            self._open(execution)
+            if execution.waits_for:
+                self._fill(execution)
+            args, kwargs = execution.arguments
             if execution.timeout_s is not None:
                 execution.ends = monotonic() + execution.timeout_s
                 self._timed[id(execution)] = execution
@@ -137,7 +147,10 @@ class Executor:
         """Execute a coroutine function's operation."""
         execution, limit = Execution(job), None
         try:
-            args, kwargs = self._open(execution)
+            self._open(execution)
+            if execution.waits_for:
+                await asyncio.to_thread(self._fill, execution)
+            args, kwargs = execution.arguments
             assert execution.code is not None  # noqa: S101 - _open has set it
             async with asyncio.timeout(execution.timeout_s) as limit:
                 with processing(execution.running, execution.options):
@@ -224,7 +237,8 @@ class Executor:
         if found is not None:
             found.cancel()
 
-    def _open(self, execution: Execution) -> tuple[list[Any], dict[str, Any]]:
+    def _open(self, execution: Execution) -> None:
+        """Decode the arguments; `waits_for` says what is still to be read of them."""
         job = execution.job
         envelope = job.entry[1][1]
         digest = self._load(execution)
@@ -245,15 +259,26 @@ class Executor:
             context(self._app, _step(job), digest, origin_of(operation, job.entry[1])) if envelope[0] & SIGNED else b""
         )
         if not ctx:
-            arguments = unseal_call(envelope, self._ring, ctx)
+            execution.arguments = unseal_call(envelope, self._ring, ctx)
         else:
-            token_ = resolver.set(self._vault.resolve)
+            token_, notes = resolver.set(self._vault.resolve), found.set(execution.waits_for)
             try:
-                arguments = unseal_call(envelope, self._ring, ctx)
+                execution.arguments = unseal_call(envelope, self._ring, ctx)
             finally:
+                found.reset(notes)
                 resolver.reset(token_)
         execution.started = perf_counter_ns()
-        return arguments
+
+    def _fill(self, execution: Execution) -> None:
+        """Put the results that it waited for in their places."""
+        job, token = execution.job, resolver.set(self._vault.resolve)
+        args, kwargs = execution.arguments
+        try:
+            filled = self._inputs.fill([args, kwargs], execution.waits_for, job.operation, job.claim.claims)
+        finally:
+            resolver.reset(token)
+        execution.arguments = filled[0], filled[1]
+        execution.started = perf_counter_ns()
 
     def _load(self, execution: Execution) -> bytes:
         """The code's hash, its function and the call's own options."""
@@ -291,6 +316,9 @@ class Executor:
         if isinstance(error, StoreError) and execution.policy.workflow:
             self._forget(execution)
             return Finished(job, b"", 0, f"its history could not be read: {error}")
+        if isinstance(error, NotYet):
+            self._forget(execution)
+            return Finished(job, suspend_body(error.join), 0, retention_ms=execution.retention_ms)
         if isinstance(error, TrustError):
             with about(job.operation, job.attempt):
                 log.error("refused %s: %s", job.operation, error)
@@ -306,7 +334,7 @@ class Executor:
         return self._finished(execution, b"C" if asked else b"F", payload)
 
     def _wants_retry(self, execution: Execution, error: BaseException) -> bool:
-        if isinstance(error, Cancel | asyncio.CancelledError | ResultUnavailable):
+        if isinstance(error, Cancel | asyncio.CancelledError | ResultUnavailable | DependencyFailed):
             return False
         attempt = execution.job.attempt
         if isinstance(error, Retry):

@@ -23,6 +23,7 @@ from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
 from blazing_nb.worker.code import CodeLoader
 from blazing_nb.worker.executor import Executor
+from blazing_nb.worker.input import Inputs
 from blazing_nb.worker.job import Finished, Job
 from blazing_nb.worker.journal import Journal, configured
 from blazing_nb.worker.lane import Outbox
@@ -135,7 +136,8 @@ def prepare(app: str, url: str, journal: Journal | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     store, ring = Store(app, url), load_ring(app)
     _child["store"] = store
-    _child["executor"] = Executor(app, ring, CodeLoader(app, ring, store.code), Vault(app, ring, store))
+    loader = CodeLoader(app, ring, store.code)
+    _child["executor"] = Executor(app, ring, loader, Vault(app, ring, store), Inputs(app, ring, store))
     _child["catcher"] = Catcher()
     catch(_child["catcher"])
     threading.Thread(target=_tend, args=(os.getppid(),), daemon=True).start()

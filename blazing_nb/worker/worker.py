@@ -31,6 +31,7 @@ from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.exporter import Exporter
 from blazing_nb.worker.heartbeat import Heartbeat
 from blazing_nb.worker.holding import Batch, Holding
+from blazing_nb.worker.input import Inputs
 from blazing_nb.worker.instruction import Instructions
 from blazing_nb.worker.job import Job
 from blazing_nb.worker.journal import about
@@ -137,7 +138,7 @@ class Worker:
         self._roster = Roster(self._store)
         self._ticker = Ticker(self.app_id, ring, self._store)
         self._warmup = Warmup(self._store, loader, self._roster.refuse, self._warmed)
-        executor = self._executor = Executor(self.app_id, ring, loader, vault)
+        executor = self._executor = Executor(self.app_id, ring, loader, vault, Inputs(self.app_id, ring, self._store))
         self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
         self._async_lane = AsyncLane(executor, self._outbox, ASYNC_SLOTS)
         self._process_lane = ProcessLane(

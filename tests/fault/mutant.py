@@ -139,6 +139,15 @@ MUTANTS = {
     ),
     "settles_without_bound": Mutant("_settle", "SETTLE_LIMIT = 128", "SETTLE_LIMIT = 100000"),
     "settles_the_first_part_only": Mutant("_settle", "if #rows / 2 < left then", "if true then"),
+    "suspended_without_a_fence": Mutant(
+        "_commit",
+        "if have[id] == claims[i] then",
+        "if have[id] == claims[i] or string.sub(ARGV[at + i - 1], 1, 1) == 'J' then",
+    ),
+    "suspending_counts_as_an_attempt": Mutant("_suspend", "'waits', 1)", "'x', 1)"),
+    "suspends_what_was_cancelled": Mutant(
+        "_suspend", "if redis.call('HEXISTS', live, 'cancel') == 1 then", "if false then"
+    ),
     "release_counts_as_a_death": Mutant("release", "'releases', 1)", "'x', 1)"),
     "anybody_gets_what_needs_another_python": Mutant("_due", "if other == python then", "if true then"),
     "the_needed_python_is_forgotten": Mutant("release", "redis.call('HSET', live, 'need', q.need)", "local _ = 1"),

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from blazing_nb.core.dependency import Members
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.errors import ScriptRefused
-from blazing_nb.store.join import Join, Members, register
+from blazing_nb.store.join import Join, register, suspend_body
 from blazing_nb.store.store import Chunk, Group, Store
 from tests.store.test_script import BODY, LEASE, T0, Bench, ids
 
@@ -65,6 +66,9 @@ class JoinBench(Bench):
         flat = self.store.connection().call("HGETALL", f"{self.store.keys.prefix}stats:{step}")
         return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
 
+    def waited_for(self) -> list[str]:
+        return [*self.keys("next:*"), *self.keys("awaited"), *self.keys("settled")]
+
     def keys(self, pattern: str) -> list[str]:
         prefix = self.store.keys.prefix
         found = self.store.connection().call("KEYS", prefix + pattern)
@@ -90,7 +94,7 @@ def test_it_starts_when_all_are_final_and_once(bench: JoinBench) -> None:
     bench.finish(2)
     assert bench.started() == [(op.entry, 1)]
     assert bench.started() == []
-    assert bench.keys("next:*") == bench.keys("settled") == []
+    assert bench.waited_for() == bench.keys("settled") == []
 
 
 def test_members_that_are_final_already_are_counted(bench: JoinBench) -> None:
@@ -141,7 +145,7 @@ def test_join_repeated_registers_once_and_many_members_are_registered_in_parts(b
         assert bench.started() == []
         bench.finish(*(counter for counter in range(start + 1, start + 251) if counter != 5))
     assert len(bench.started()) == 1
-    assert bench.keys("next:*") == []
+    assert bench.waited_for() == []
 
 
 def test_an_operation_whose_members_are_not_registered_is_refused_before_anything_is_written(bench: JoinBench) -> None:
@@ -165,7 +169,7 @@ def test_what_was_never_sealed_expires(bench: JoinBench) -> None:
     assert 0 < bench.store.connection().call("PTTL", key) <= HOUR
     bench.store.connection().call("DEL", key)
     bench.finish(*range(1, 201))
-    assert bench.keys("next:*") == bench.keys("settled") == []
+    assert bench.waited_for() == bench.keys("settled") == []
 
 
 def test_a_failed_member_ends_it_at_once_and_is_named(bench: JoinBench) -> None:
@@ -176,7 +180,7 @@ def test_a_failed_member_ends_it_at_once_and_is_named(bench: JoinBench) -> None:
     assert f"f:n:n1:{bench.node}-2 ended FAILED".encode() in row.record
     bench.finish(1, 3)
     assert bench.started() == []
-    assert (bench.keys("next:*"), bench.keys("join:*"), bench.keys("parked:g")) == ([], [], [])
+    assert (bench.waited_for(), bench.keys("join:*"), bench.keys("parked:g")) == ([], [], [])
     assert (bench.store.snapshot(now_ms=T0).segments[-1].parked, bench.stats("g")["failed"]) == (0, 1)
 
 
@@ -259,7 +263,7 @@ def test_what_waits_past_its_deadline_expires(bench: JoinBench) -> None:
     bench.pass_ms(600, bench.a, bench.b)
     assert (bench.started(), bench.status_of(op)) == ([], "X")
     bench.finish(1)
-    assert (bench.started(), bench.keys("join:*"), bench.keys("next:*")) == ([], [], [])
+    assert (bench.started(), bench.keys("join:*"), bench.waited_for()) == ([], [], [])
 
 
 def test_what_waits_can_be_cancelled(bench: JoinBench) -> None:
@@ -321,3 +325,94 @@ def test_outcomes_are_kept_while_somebody_waits(bench: JoinBench) -> None:
     call("ZADD", f"{bench.store.keys.prefix}joins", bench.now - DAY, op.text)
     bench.beat(bench.a)
     assert call("PTTL", key) > DAY / 2
+
+
+class TestSuspended:
+    """From a worker's commit: what runs gives itself back until others are final."""
+
+    def suspend(self, bench: JoinBench, claims: int, join: Join) -> int:
+        group = Group("f:n:n1", 100, 60_000, [f"{bench.node}-1"], [claims], [7], [T0])
+        reply = bench.store.turn(bench.a, bench.workers[bench.a], [group], [suspend_body(join)], [], now_ms=bench.now)
+        return reply.accepted
+
+    def claim_first(self, bench: JoinBench) -> None:
+        assert ids(bench.claim(bench.a, 1)) == [(f"{bench.node}-1", 1)]
+
+    def test_it_runs_again_when_they_are_final_and_each_round_is_its_own(self, bench: JoinBench) -> None:
+        bench.members(5)
+        self.claim_first(bench)
+        me = OperationId("f", "n", "n1", bench.node, 1)
+        some = Members((Range("f", "n", "n1", bench.node, 2, 4),), 1)
+        assert self.suspend(bench, 1, Join((some,))) == 1
+        assert self.suspend(bench, 1, Join((some,))) == 0
+        assert bench.status_of(me) == "SCHEDULED"
+        bench.finish(2, worker=bench.b)
+        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 2)]
+        # The first round's other members end while the second round waits for another: they are not its own.
+        assert self.suspend(bench, 2, Join((all_of(Range("f", "n", "n1", bench.node, 5, 5)),))) == 1
+        bench.finish(3, 4, worker=bench.b)
+        assert bench.claim(bench.a) == []
+        bench.finish(5, worker=bench.b)
+        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 3)]
+        row = bench.store.status([me])[0]
+        assert (row.claims, row.deaths, row.releases, row.waits) == (3, 0, 0, 2)
+        assert bench.commit(bench.a, [(f"{bench.node}-1", 3)]) == 1
+        assert (bench.keys("join:*"), bench.waited_for(), bench.keys("parked:*")) == ([], [], [])
+
+    def test_a_worker_that_lost_its_claim_suspends_nothing(self, bench: JoinBench) -> None:
+        bench.members(2)
+        self.claim_first(bench)
+        bench.pass_ms(LEASE + 300, bench.b)
+        assert self.suspend(bench, 1, Join((all_of(Range("f", "n", "n1", bench.node, 2, 2)),))) == 0
+        assert (bench.keys("join:*"), bench.waited_for()) == ([], [])
+
+    def test_one_whose_cancelling_was_asked_for_ends_instead(self, bench: JoinBench) -> None:
+        bench.members(2)
+        self.claim_first(bench)
+        me = OperationId("f", "n", "n1", bench.node, 1)
+        assert bench.store.cancel([me], now_ms=bench.now) == ["ASKED"]
+        assert self.suspend(bench, 1, Join((all_of(Range("f", "n", "n1", bench.node, 2, 2)),))) == 1
+        assert bench.status_of(me) == "C"
+
+    def test_it_can_be_cancelled_while_it_waits(self, bench: JoinBench) -> None:
+        bench.members(2)
+        self.claim_first(bench)
+        assert self.suspend(bench, 1, Join((all_of(Range("f", "n", "n1", bench.node, 2, 2)),))) == 1
+        assert bench.store.cancel([OperationId("f", "n", "n1", bench.node, 1)], now_ms=bench.now) == ["CANCELLED"]
+        bench.finish(2, worker=bench.b)
+        assert (bench.claim(bench.a), bench.keys("join:*"), bench.waited_for()) == ([], [], [])
+
+    def test_many_children_are_registered_before_the_commit(self, bench: JoinBench) -> None:
+        bench.members(400)
+        self.claim_first(bench)
+        join = Join((all_of(Range("f", "n", "n1", bench.node, 2, 400), counts="*", ending=""),))
+        assert self.suspend(bench, 1, join) == 1  # nobody has registered them: it runs again at once
+        assert (f"{bench.node}-1", 2) in ids(bench.claim(bench.a))
+        register(bench.store, f"f:n:n1:{bench.node}-1", join, round_=2, now_ms=bench.now)
+        assert self.suspend(bench, 2, join) == 1
+        for _ in range(2):
+            rows = [row for row in ids(bench.claim(bench.b, 256)) if row[1] == 1]
+            assert bench.commit(bench.b, rows) == len(rows)
+        bench.commit(bench.a, [(f"{bench.node}-{counter}", 1) for counter in range(2, 103)])
+        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 3)]
+
+    def test_an_earlier_round_registers_nothing_any_more(self, bench: JoinBench) -> None:
+        bench.members(400)
+        join = Join((all_of(Range("f", "n", "n1", bench.node, 2, 400)),))
+        register(bench.store, f"f:n:n1:{bench.node}-1", join, round_=2, now_ms=bench.now)
+        with pytest.raises(ScriptRefused, match="round=1 stored=2"):
+            register(bench.store, f"f:n:n1:{bench.node}-1", join, round_=1, now_ms=bench.now)
+
+    def test_one_under_which_two_workers_died_waits_and_runs_again_alone_and_once(self, bench: JoinBench) -> None:
+        bench.members(2)
+        bench.store.cancel([OperationId("f", "n", "n1", bench.node, 2)], now_ms=bench.now)
+        for claims in (1, 2):
+            assert ids(bench.claim(bench.open("v"))) == [(f"{bench.node}-1", claims)]
+            bench.pass_ms(3 * LEASE, bench.a, bench.b)
+        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 3)]
+        after = bench.members(1)
+        assert self.suspend(bench, 3, Join((all_of(after),))) == 1
+        bench.finish(after.first, worker=bench.b)
+        assert bench.keys("parked:*") == []
+        assert ids(bench.claim(bench.a)) == [(f"{bench.node}-1", 4)]
+        assert bench.claim(bench.b) == []

@@ -1,7 +1,7 @@
 -- Shared: an operation is made to wait: its join begins, its members are registered, and the join is sealed.
 local UNSEALED_MS = 3600000
 
-local function begin(op, round, groups)
+local function begin(op, round, groups, now)
   local key = P .. 'join:' .. op
   if redis.call('HGET', key, 'round') == round then return end
   local fields, open = {'round', round, 'at', 0}, 0
@@ -14,6 +14,7 @@ local function begin(op, round, groups)
   redis.call('DEL', key)
   redis.call('HSET', key, 'open', open, unpack(fields))
   redis.call('PEXPIRE', key, UNSEALED_MS)
+  redis.call('ZADD', P .. 'joins', now, op)
 end
 
 -- Why an operation cannot wait yet: members are neither given here nor registered before.
@@ -28,10 +29,9 @@ end
 
 -- From here on the operation, which is parked, starts as soon as its groups are decided, and not before `due`.
 local function await(op, round, groups, members, due, now)
-  begin(op, round, groups)
+  begin(op, round, groups, now)
   if #members > 0 then enroll(op, round, members, math.huge, math.huge, now) end
   redis.call('HSET', P .. 'join:' .. op, 'sealed', 1, 'due', string.format('%.0f', due))
   redis.call('PERSIST', P .. 'join:' .. op)
-  redis.call('ZADD', P .. 'joins', now, op)
   decide(op, now)
 end

@@ -1,6 +1,6 @@
 -- Shared: the fence and the commit of one segment's batch. Every id and its claim number are compared with what the
 -- pending list says this worker holds, never the number of rows.
-local LETTERS = {S = 'succeeded', F = 'failed', C = 'cancelled', X = 'expired', R = 'retried', W = 'waited'}
+local LETTERS = {S = 'succeeded', F = 'failed', C = 'cancelled', X = 'expired', R = 'retried', W = 'waited', J = 'waited'}
 
 local function owned(seg, worker, ids, held)
   local have = {}
@@ -39,8 +39,8 @@ local function commit(worker, incarnation, group, at, now, lost)
       local body = ARGV[at + i - 1]
       local letter = string.sub(body, 1, 1)
       local record, place = letter .. token .. string.sub(body, 2), nil
-      if letter == 'R' or letter == 'W' then
-        local later = letter == 'R' and again or wait
+      if letter == 'R' or letter == 'W' or letter == 'J' then
+        local later = letter == 'R' and again or letter == 'W' and wait or suspend
         record = later(name, id, claims[i], token, body, next_[i] or {}, enqueued[i], now)
         if record then letter = 'C' end
       elseif letter == 'S' and next_[i] then

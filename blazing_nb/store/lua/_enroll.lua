@@ -15,8 +15,9 @@ local function admit(op, round, g, name, incarnation, from, to, now)
     bytes = bytes + #(records[i] or '')
   end
   if #waiting > 0 then
-    local row = table.concat({g, round, op, table.concat(waiting)}, '|')
-    redis.call('ZADD', P .. 'next:' .. title, redis.call('HINCRBY', KEYS[1], 'joined', 1), row)
+    local number = redis.call('HINCRBY', KEYS[1], 'joined', 1)
+    redis.call('SADD', P .. 'awaited', title)
+    redis.call('ZADD', P .. 'next:' .. title, number, table.concat({g, round, op, number, table.concat(waiting)}, '|'))
   end
   redis.call('HSET', P .. 'join:' .. op, 't' .. title, g)
   if #hits > 0 then count(op, round, string.format('%d', g), name, incarnation, string.format('%.0f', chunk), hits, now) end

@@ -4,7 +4,9 @@ local MOURNED = {[string.byte('F')] = true, [string.byte('L')] = true, [string.b
 
 local function finish_incarnation(name, node, incarnation, items, now, retention)
   local chunks, done, acks = {}, {}, {}
-  local marked = redis.call('EXISTS', P .. 'marks') == 1
+  -- Most often there are neither marks nor joins, and one question is enough.
+  local special, repeated = redis.call('EXISTS', P .. 'marks', P .. 'joins', P .. 'awaited') > 0, false
+  local marked = special and redis.call('EXISTS', P .. 'marks') == 1
   local at = #incarnation + 2
   for i, item in ipairs(items) do
     local id, record = item[1], item[2]
@@ -17,14 +19,17 @@ local function finish_incarnation(name, node, incarnation, items, now, retention
     if mine then redis.call('PEXPIRE', P .. 'log:' .. name .. ':' .. id, retention) end
     if mine or item[3] ~= 1 then redis.call('PEXPIRE', P .. 'live:' .. name .. ':' .. id, retention) end
     if item[3] ~= 1 then close(name .. ':' .. id, now, retention) end
+    repeated = repeated or item[3] ~= 1
   end
   local seg = P .. 'seg:' .. name
   if string.sub(node, 1, 1) == '@' then tell(name, items, now, retention) end
   redis.call('XACK', seg, 'w', unpack(acks))
   redis.call('XDEL', seg, unpack(acks))
   keep(name, node, incarnation, chunks, now, retention)
-  hand_on(name, node, incarnation, chunks)
-  end_joins(name, items)
+  if special then
+    hand_on(name, node, incarnation, chunks)
+    if repeated or string.find(name, '^[^:]*:d:') then end_joins(name, items) end
+  end
   notify(node .. ':' .. incarnation, done, now, retention)
 end
 

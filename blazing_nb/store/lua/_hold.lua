@@ -13,6 +13,7 @@ end
 local function renew(now)
   local op = redis.call('ZRANGEBYSCORE', P .. 'joins', '-inf', now - HOLD_MS / 2, 'LIMIT', 0, 1)[1]
   if not op then return end
+  if redis.call('EXISTS', P .. 'join:' .. op) == 0 then return redis.call('ZREM', P .. 'joins', op) end
   for _, field in ipairs(redis.call('HKEYS', P .. 'join:' .. op)) do
     if string.sub(field, 1, 1) == 't' then hold(string.sub(field, 2), now) end
   end

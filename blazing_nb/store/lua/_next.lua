@@ -1,6 +1,8 @@
--- Shared: what became final is handed on to who waits for it. Asked once a chunk of 128 counters, whatever finishes there;
+-- Shared: what became final is handed on to who waits for it. Asked once for all chunks of a commit, whatever finishes there;
 -- what is found is only noted in `settled` here, and worked off in bounded steps (`_settle`), since thousands may wait.
 -- The joins of what has ended itself end here too.
+local HANDED = false
+
 local function titles(node, incarnation, chunks)
   local keys, found = {}, {}
   for chunk in pairs(chunks) do
@@ -18,16 +20,15 @@ local function hand_on(name, node, incarnation, chunks)
     local upto = redis.call('HGET', KEYS[1], 'joined')
     local event = {name, incarnation, string.format('%.0f', chunk), table.concat(slots), table.concat(letters), '-1', upto}
     redis.call('RPUSH', P .. 'settled', cmsgpack.pack(event))
+    HANDED = true
   end
 end
 
 local function end_joins(name, items)
-  local waited, keys, ops = string.match(name, '^[^:]*:(.)') == 'd', {}, {}
-  for _, item in ipairs(items) do
-    if waited or item[3] ~= 1 then
-      ops[#ops + 1] = name .. ':' .. item[1]
-      keys[#keys + 1] = P .. 'join:' .. name .. ':' .. item[1]
-    end
+  local keys, ops = {}, {}
+  for i, item in ipairs(items) do
+    ops[i] = name .. ':' .. item[1]
+    keys[i] = P .. 'join:' .. ops[i]
   end
-  if #ops > 0 and redis.call('DEL', unpack(keys)) > 0 then redis.call('ZREM', P .. 'joins', unpack(ops)) end
+  if redis.call('DEL', unpack(keys)) > 0 then redis.call('ZREM', P .. 'joins', unpack(ops)) end
 end

@@ -1,10 +1,11 @@
 -- Shared: works off what became final and somebody waits for, at most 128 waiting groups a call; the rest is the next
--- script's. A row of next:<chunk> is '<group>|<round>|<operation>|<slots>', a byte a member that is not final yet: a set,
--- so that what is told twice counts once. Its score is the number of its registration: a later one has counted itself.
+-- script's. A row of next:<chunk> is '<group>|<round>|<operation>|<number>|<slots>', a byte a member that is not final
+-- yet: a set, so that what is told twice counts once. Its score, the number of its registration, makes it the only one.
+-- What is registered after an event has counted itself.
 local SETTLE_LIMIT = 128
 
 local function arrive(event, key, row, score, final, now)
-  local g, round, op, slots = string.match(row, '^(%d+)|(%d+)|([^|]*)|(.*)$')
+  local g, round, op, slots = string.match(row, '^(%d+)|(%d+)|([^|]*)|%d+|(.*)$')
   local rest, hits = {}, {}
   for i = 1, #slots do
     local slot = string.byte(slots, i)
@@ -12,16 +13,21 @@ local function arrive(event, key, row, score, final, now)
   end
   if #hits == 0 then return end
   redis.call('ZREM', key, row)
-  if #rest > 0 then redis.call('ZADD', key, score, table.concat({g, round, op, table.concat(rest)}, '|')) end
+  if #rest > 0 then redis.call('ZADD', key, score, table.concat({g, round, op, score, table.concat(rest)}, '|')) end
   count(op, round, g, event[1], event[2], event[3], hits, now)
 end
 
--- True where something is left.
-local function settle(now)
+-- True where something is left, which `unsettled` says to the next script.
+local function settle(now, unsettled)
+  if not HANDED and not unsettled then return false end
+  HANDED = false
   local left = SETTLE_LIMIT
   while left > 0 do
     local item = redis.call('LINDEX', P .. 'settled', 0)
-    if not item then return false end
+    if not item then
+      if unsettled then redis.call('HDEL', KEYS[1], 'unsettled') end
+      return false
+    end
     local event, final = cmsgpack.unpack(item), {}
     for i = 1, #event[4] do final[string.byte(event[4], i)] = string.sub(event[5], i, i) end
     local node = string.match(event[1], '^[^:]*:[^:]*:(.*)$')
@@ -30,11 +36,13 @@ local function settle(now)
     for i = 1, #rows, 2 do arrive(event, key, rows[i], rows[i + 1], final, now) end
     if #rows / 2 < left then
       redis.call('LPOP', P .. 'settled')
+      if redis.call('EXISTS', key) == 0 then redis.call('SREM', P .. 'awaited', string.sub(key, #P + 6)) end
     else
       event[6] = rows[#rows]
       redis.call('LSET', P .. 'settled', 0, cmsgpack.pack(event))
     end
     left = left - #rows / 2 - 1
   end
-  return redis.call('EXISTS', P .. 'settled') == 1
+  redis.call('HSET', KEYS[1], 'unsettled', 1)
+  return true
 end

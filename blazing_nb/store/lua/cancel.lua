@@ -30,5 +30,5 @@ if #q > 1000 then return redis.error_reply('BZARG operations=' .. #q) end
 local now, out = clock(ARGV[1]), {}
 
 for i, op in ipairs(q) do out[i] = cancel(op[1], op[2], op[3], now, ARGV[3] == '1') end
-settle(now)
+settle(now, redis.call('HGET', KEYS[1], 'unsettled'))
 return out

@@ -36,7 +36,7 @@ if known then
 end
 report(q.worker, q.progress)
 local moved = rescue(now)
-settle(now)
+settle(now, redis.call('HGET', KEYS[1], 'unsettled'))
 renew(now)
 sweep(now)
 return {known and 0 or 1, known and now + q.lease_ms or 0, moved}

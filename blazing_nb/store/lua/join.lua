@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- DOES    registers members of a join that is not sealed yet: what an operation shall wait for, in bounded parts.
--- KEYS    1 meta (hash); derives join:<operation>, out:<chunk>, whose:<chunk> (hash), next:<chunk>, expiring (zset), seg:<segment> (stream)
+-- KEYS    1 meta (hash); derives join:<operation>, out:<chunk>, whose:<chunk> (hash), next:<chunk>, joins, expiring (zset), awaited (set), seg:<segment> (stream)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {operation (text), round (text: 0 at its enqueue, else larger than of an earlier join of it), at: members registered
 -- ARGV    so far, groups: {{needed, total, counts: "S" | "*", ending: "F" | "C" | ""}, ...},
@@ -30,7 +30,7 @@ if #q.members == 0 then return redis.error_reply('BZARG members=0') end
 local now, key = clock(ARGV[1]), P .. 'join:' .. q.operation
 local round, sealed, at = unpack(redis.call('HMGET', key, 'round', 'sealed', 'at'))
 if round and tonumber(round) > tonumber(q.round) then return redis.error_reply('BZARG round=' .. q.round .. ' stored=' .. round) end
-begin(q.operation, q.round, q.groups)
+begin(q.operation, q.round, q.groups, now)
 at = round == q.round and tonumber(at) or 0
 if sealed and round == q.round or at ~= q.at then return at end
 return at + enroll(q.operation, q.round, q.members, 1024, 1048576, now)

@@ -25,5 +25,5 @@
 -- @include _rescue
 local now = clock(ARGV[1])
 local moved = rescue(now)
-settle(now)
+settle(now, redis.call('HGET', KEYS[1], 'unsettled'))
 return moved

@@ -29,5 +29,5 @@ local now = clock(ARGV[1])
 if not redis.call('ZSCORE', P .. 'workers', q.worker) then return 0 end
 lose(q.worker, now)
 rescue(now)
-settle(now)
+settle(now, redis.call('HGET', KEYS[1], 'unsettled'))
 return 1

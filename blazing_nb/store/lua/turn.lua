@@ -4,7 +4,7 @@
 -- KEYS    need:<python>:<step> (zset), limits, rate, needs (hash),
 -- KEYS    drain (string), workers, lost (zset), failed:<step>, expiring (zset), marks (set), live:<operation> (hash),
 -- KEYS    out:<chunk> (hash), chunks (zset), done:<node>:<incarnation> (stream), stats:<step> (hash), ts (stream), bell:<step> (list);
--- KEYS    for what waits settled (list), next:<chunk>, joins (zset), join:<operation> (hash);
+-- KEYS    for what waits settled (list), awaited (set), next:<chunk>, joins (zset), join:<operation> (hash);
 -- KEYS    for what follows nodes (hash), segs (zset), last (hash); for workflows hist:<operation>, wait:<operation> (hash)
 -- KEYS    for effects shared:<space>:<kind>:<name> (hash, stream), chan:<name> (stream), and beside streams <stream>:w (hash)
 -- ARGV    1 now_ms, empty for the server's TIME
@@ -15,7 +15,7 @@
 -- ARGV    waits (W, see _wait) calls: the same, with the call's position and the digest of its arguments in fifth and sixth place
 -- ARGV    lanes: {{budget: 0..256, {step, ...}}, ...}
 -- ARGV    3... bodies, one an id, in the order of the groups: status letter, then the outcome (R: see _again,
--- ARGV    W: see _wait); then the payloads of what follows; then the values of effects
+-- ARGV    W: _wait, J: _suspend); then the payloads of what follows; then the values of effects
 -- ARGV    effects: {segment:id = {{verb, key without prefix, amount (text) or index of its value in ARGV, origin}, ...}}, or none
 -- REPLY   {now_ms, version of the steps, accepted, lost ids, lease_lost: 0 | 1, next due ms or 0,
 -- REPLY   {{segment, claims, deaths + releases + waits, {{id, {"p", payload, "t", enqueued_ms, ...}}, ...}}, ...},
@@ -46,6 +46,9 @@
 -- @include _alone
 -- @include _claim
 -- @include _again
+-- @include _enroll
+-- @include _await
+-- @include _suspend
 -- @include _follow
 -- @include _wait
 -- @include _append
@@ -65,8 +68,9 @@ for _, group in ipairs(q.groups) do
 end
 announce(now)
 rescue(now)
-local more = settle(now)
-local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
+local version, unsettled = unpack(redis.call('HMGET', KEYS[1], 'version', 'unsettled'))
+local more = settle(now, unsettled)
+version = tonumber(version or '0')
 if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}, {}, 0} end
 read_needs(q.python)
 local claims, due, alone_ = claim(q.worker, q.lanes, q.held, now)
