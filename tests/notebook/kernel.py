@@ -30,12 +30,17 @@ class Kernel:
     def run(self, code: str, *, fails: bool = False, timeout: float = 25) -> str:
         """Run a cell to its end; its id."""
         cell = self.begin(code)
+        status = self.end(cell, timeout)
+        assert (status == "error") == fails, self.text(cell) or self.outputs[cell]
+        return cell
+
+    def end(self, cell: str, timeout: float = 25) -> str:
+        """Wait until a cell has ended; how."""
         reply = self._client.get_shell_msg(timeout=timeout)
         while reply["parent_header"].get("msg_id") != cell:
             reply = self._client.get_shell_msg(timeout=timeout)
         self.until(lambda: self._is_idle(cell), timeout)
-        assert (reply["content"]["status"] == "error") == fails, self.text(cell) or reply["content"]
-        return cell
+        return str(reply["content"]["status"])
 
     def begin(self, code: str) -> str:
         return str(self._client.execute(code, store_history=True))

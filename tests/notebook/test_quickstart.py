@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -38,3 +41,18 @@ def test_a_notebook_is_committed_executed_small_and_without_widget_state(path: P
     text = path.read_text()
     assert str(Path.home()) not in text
     assert "application/vnd.jupyter.widget-view" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["jupyter-execute", "papermill"])
+def test_a_notebook_runs_unchanged_under_other_tools(tool: str, fresh_home: Path, tmp_path: Path) -> None:
+    """What runs a notebook without a person: both fail where a cell does."""
+    source, made = NOTEBOOKS[0], tmp_path / "made.ipynb"
+    shutil.copy(source, tmp_path / "source.ipynb")
+    command = [str(Path(sys.executable).parent / tool), "source.ipynb"]
+    command += [str(made)] if tool == "papermill" else ["--output", str(made)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    notebook = nbformat.read(made, as_version=4)
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    assert not any(o.output_type == "error" for c in notebook.cells for o in c.get("outputs", []))
