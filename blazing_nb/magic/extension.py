@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class
 
 from blazing_nb.client.app import Blazing
 from blazing_nb.command import DEFAULT_APP, build_parser, verbs
-from blazing_nb.errors import BlazingError
+from blazing_nb.errors import BlazingError, OperationError, RemoteTraceback
 from blazing_nb.magic.completion import Completer
 from blazing_nb.notebook.pump import pump
 
@@ -32,23 +32,17 @@ class BlazingMagics(Magics):
     @line_cell_magic
     def blazing(self, line: str, cell: str | None = None) -> Any:
         """`%blazing VERB [options]`; `%blazing --help` and `%%blazing --help` list the verbs."""
-        prog = "%blazing" if cell is None else "%%blazing"
-        parser = build_parser(prog)
-        quoted = next((verb.quoted for verb in verbs(prog) if verb.name == line.split(" ")[0]), str)
+        args = _parsed("%blazing" if cell is None else "%%blazing", line)
+        if args is None:
+            return None
+        args.cell, args.shell = cell, self._shell
         try:
-            args = parser.parse_args(shlex.split(quoted(line)))
-            if args.verb is None:
-                parser.print_help()
-                return None
-            args.cell, args.shell = cell, self._shell
-            return self._run(args)
-        except SystemExit:
-            return None  # --help has printed
-        except (BlazingError, ValueError) as error:
+            value = args.verb.run(self._app(args.app, args.url), args)
+        except BlazingError as error:
+            # What a step raised is the user's own, and keeps its traceback.
+            if isinstance(error, OperationError) or isinstance(error.__cause__, RemoteTraceback):
+                raise
             raise UsageError(str(error)) from None
-
-    def _run(self, args: argparse.Namespace) -> Any:
-        value = args.verb.run(self._app(args.app, args.url), args)
         if isinstance(value, Blazing):
             self._shell.user_ns[NAME] = value
         return value
@@ -61,6 +55,22 @@ class BlazingMagics(Magics):
                 raise UsageError(f"app {found.app_id!r} is connected to another store; %blazing down first.")
             return found
         return Blazing(app_id or DEFAULT_APP, url=url)
+
+
+def _parsed(prog: str, line: str) -> argparse.Namespace | None:
+    """What was said; None where it was help."""
+    parser = build_parser(prog)
+    quoted = next((verb.quoted for verb in verbs(prog) if verb.name == line.split(" ")[0]), str)
+    try:
+        args = parser.parse_args(shlex.split(quoted(line)))
+    except SystemExit:
+        return None  # --help has printed
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if args.verb is None:
+        parser.print_help()
+        return None
+    return args
 
 
 _loaded: dict[int, BlazingMagics] = {}

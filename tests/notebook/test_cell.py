@@ -139,8 +139,10 @@ def test_an_error_has_the_cells_own_lines_and_can_be_looked_into(shared: Kernel)
     assert 'File "<cell wrong>", line 3' in text
     assert "inverse = 1 / number" in text
     assert "blazing_nb" not in text
-    waited = shared.run("%%blazing run --wait\nnumbers[7]", fails=True)
-    assert shared.errors(waited)[0]["ename"] == "IndexError"
+    for body, name in (("numbers[7]", "IndexError"), ("raise ValueError('own')", "ValueError")):
+        waited = shared.run(f"%%blazing run --wait\n{body}", fails=True)
+        assert [error["ename"] for error in shared.errors(waited)] == [name]
+        assert "line 2" in "\n".join(shared.errors(waited)[0]["traceback"])
     shared.run("found = %blazing attach wrong\nfound.reproduce()", fails=True)
     shared.run("import sys, traceback\nframes = [f for f, _ in traceback.walk_tb(sys.last_value.__traceback__)]")
     assert shared.value("(frames[-1].f_code.co_filename, frames[-1].f_globals['number'])") == ("<cell wrong>", 0)
