@@ -31,6 +31,7 @@ from blazing_nb.client.step import Step
 from blazing_nb.client.value import get, put
 from blazing_nb.client.workers import Workers
 from blazing_nb.core.dot import OperationId
+from blazing_nb.core.markup import card, drawn, table
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.reference import Ref
@@ -38,6 +39,7 @@ from blazing_nb.core.signature import KeyRing
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.core.status import Status
 from blazing_nb.errors import AppClosed, BatchUnknown, OperationUnknown, UnknownStep, UsageError
+from blazing_nb.store.address import shown
 from blazing_nb.store.process import unique_name
 from blazing_nb.store.store import Store
 
@@ -107,10 +109,13 @@ class Blazing:
         state = "closed" if self._closed else "connected" if self.connected else "not connected"
         return f"<Blazing {self.app_id}: {state}, {len(self.steps)} steps>"
 
+    @drawn
     def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(repr(self))}</code>"
+        rows = [(step.name, step.lane, repr(step)) for step in self.steps.values()]
+        facts: list[tuple[str, object]] = [("", "closed" if self._closed else "not connected")]
+        if self.connected:
+            facts = [("at", shown(self._store.url)), ("workers here", len(self.workers))]
+        return card("App", self.app_id, facts, table(("step", "lane", "function"), rows))
 
     def __reduce__(self) -> tuple[object, ...]:
         """A step that a workflow's code names takes its app along: unconnected, and without an address."""

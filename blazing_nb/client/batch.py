@@ -11,7 +11,9 @@ from blazing_nb.client.decode import exception_of, value_of
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.progress import Shown, progress, show
 from blazing_nb.client.results import Results
+from blazing_nb.core.codec import describe_failure
 from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.markup import bar, card, drawn, status_cell, table
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.status import Status
 from blazing_nb.errors import BatchUnfinished, OperationTimeout, StoreError, StoreUnavailable
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
     from blazing_nb.client.app import Blazing
     from blazing_nb.client.node import Call, NodeWriter
+
+
+FAILURES = 3
+LOOKED_AT = 10_000
+"""Outcomes among which a repr looks for failures."""
 
 
 class Batch:
@@ -45,12 +52,25 @@ class Batch:
         name = f" {self.name}" if self.name else ""
         return f"<Batch{name}: {self.done_count} of {len(self)} done, {self.failed_count} failed>"
 
+    @drawn
     def _repr_html_(self) -> str:
-        from html import escape
+        """As far as known here; asks nobody."""
+        done, failed = self.done_count, self.failed_count
+        facts: list[tuple[str, object]] = [("", bar(done, failed, len(self))), ("done", f"{done:,} of {len(self):,}")]
+        if failed:
+            facts.append(("without success", f"{failed:,}"))
+        return card("Batch", self.name or "", facts, table(("operation", "status", "error"), self._first_failures()))
 
-        return (
-            f"<code>{escape(repr(self))}</code> <progress max='{len(self) or 1}' value='{self.done_count}'></progress>"
-        )
+    def _first_failures(self) -> list[tuple[object, ...]]:
+        """A few of those that came first."""
+        found: list[tuple[object, ...]] = []
+        for slot in self._results.order[:LOOKED_AT] if self.failed_count else ():
+            record = self._results.records[slot]
+            if record is not None and record[:1] != b"S" and len(found) < FAILURES:
+                outcome = decode_outcome(record)
+                failure = describe_failure(outcome.payload)
+                found.append((self._id(slot).text, status_cell(outcome.status), failure))
+        return found
 
     def __len__(self) -> int:
         return self._size

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +18,9 @@ import msgspec
 from blazing_nb import __version__
 from blazing_nb.client.supervising import Supervising
 from blazing_nb.core.code import unseal_code
+from blazing_nb.core.markup import card, drawn, table, tagged
 from blazing_nb.core.snapshot import Snapshot
+from blazing_nb.core.status import Status
 from blazing_nb.errors import BlazingError, StoreUnsuitable, TrustError
 from blazing_nb.store import query
 from blazing_nb.store.home import home
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
 
 GOOD, DOUBT, BAD = "good", "doubt", "bad"
+_MARK = {GOOD: "✓", DOUBT: "?", BAD: "✗"}
+_COLOR = {GOOD: Status.SUCCEEDED, DOUBT: Status.RETRYING, BAD: Status.FAILED}
 PINGS = 20
 SLOW_PING_MS = 20.0
 CLOCK_S = 2.0
@@ -72,13 +75,11 @@ class Diagnosis:
                 lines.append(f"{'':19} -> {finding.advice}")
         return "\n".join(lines)
 
+    @drawn
     def _repr_html_(self) -> str:
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in (f.state, f.subject, f.seen, f.advice)) + "</tr>"
-            for f in self.findings
-        )
-        head = "<tr><th>state</th><th>subject</th><th>seen</th><th>what to do</th></tr>"
-        return f"<p><code>{escape(repr(self))}</code></p><table>{head}{rows}</table>"
+        rows = [(tagged(f.state, _COLOR[f.state], _MARK[f.state]), f.subject, f.seen, f.advice) for f in self.findings]
+        counts = [(state, sum(f.state == state for f in self.findings)) for state in (GOOD, DOUBT, BAD)]
+        return card("Diagnosis", self.app_id, counts, table(("state", "subject", "seen", "what to do"), rows))
 
     def to_frame(self) -> pd.DataFrame:
         """One row a finding: subject, state, seen, advice."""

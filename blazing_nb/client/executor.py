@@ -18,6 +18,7 @@ from blazing_nb.client.batch import Batch
 from blazing_nb.client.caller import Caller
 from blazing_nb.client.operation import Operation
 from blazing_nb.core.dot import OperationId
+from blazing_nb.core.markup import line
 from blazing_nb.core.status import Status
 from blazing_nb.errors import AppClosed, ExecutorClosed, OperationCancelled, UsageError
 
@@ -37,6 +38,9 @@ class OperationFuture(Future[Any]):
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "finished" if self.done() else "not finished"
         return f"<OperationFuture {self.operation.id} {state}>"
+
+    def _repr_html_(self) -> str:
+        return self.operation._repr_html_()
 
     def running(self) -> bool:
         """Whether a worker has claimed it now; asks the store."""
@@ -129,6 +133,9 @@ class AppExecutor(Executor):
     def __repr__(self) -> str:
         state = "shut down" if self._closed else "open"
         return f"<AppExecutor {self._caller.name} of {self._app.app_id}: {state}, {len(self._settler.awaited)} awaited>"
+
+    def _repr_html_(self) -> str:
+        return line(self)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> OperationFuture:
         """Send one call; its future. `fn`: a `Step` (with its own rules), or any callable that can be pickled.

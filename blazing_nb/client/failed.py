@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from typing import TYPE_CHECKING
 
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.operation import Operation
 from blazing_nb.core.codec import describe_failure
 from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.markup import SHOWN, card, drawn, status_cell, table
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.errors import UsageError
 from blazing_nb.store import query
@@ -41,14 +41,11 @@ class Failed:
     def __repr__(self) -> str:
         return f"<Failed of {self._app.app_id}: {len(self)} operations>"
 
+    @drawn
     def _repr_html_(self) -> str:
-        head = "<tr><th>operation</th><th>status</th><th>error</th></tr>"
-        body = "".join(
-            f"<tr><td>{escape(op.text)}</td><td>{outcome.status}</td><td>{escape(_error(outcome))}</td></tr>"
-            for op, outcome in self._found[:SHOWN]
-        )
-        rest = f"<p>and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
-        return f"<p><code>{escape(repr(self))}</code></p><table>{head}{body}</table>{rest}"
+        rows = [(op.text, status_cell(outcome.status), _error(outcome)) for op, outcome in self._found[:SHOWN]]
+        found = table(("operation", "status", "error"), rows, len(self))
+        return card("Failed", self._app.app_id, [("operations", len(self))], found)
 
     def __len__(self) -> int:
         return len(self._found)
@@ -78,9 +75,6 @@ class Failed:
             return Batch(self._app, [], name=None)
         made = self._app.store.retry([op for op, _ in self._found])
         return Batch(self._app, [_range(op) for op in made if op is not None], name=None)
-
-
-SHOWN = 20
 
 
 def _range(op: OperationId) -> Range:

@@ -12,6 +12,7 @@ from blazing_nb.client.batch import Batch
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.progress import show
 from blazing_nb.client.results import TURN_S
+from blazing_nb.core.markup import bar, card, drawn
 from blazing_nb.core.replay import replaying
 from blazing_nb.errors import OperationTimeout, UsageError
 
@@ -30,8 +31,10 @@ class Gathered:
     def __repr__(self) -> str:
         return f"<Gathered {sum(handle.done() for handle in self.handles)} of {len(self)} done>"
 
+    @drawn
     def _repr_html_(self) -> str:
-        return f"<code>{repr(self).replace('<', '&lt;')}</code>"
+        done = sum(handle.done() for handle in self.handles)
+        return card("Gathered", "", [("", bar(done, 0, len(self))), ("done", f"{done:,} of {len(self):,}")])
 
     def __len__(self) -> int:
         return len(self.handles)

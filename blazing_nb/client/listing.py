@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from blazing_nb.client.option import seconds
 from blazing_nb.core.codec import describe_failure
 from blazing_nb.core.dot import OperationId
+from blazing_nb.core.markup import SHOWN, card, drawn, status_cell, table
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.status import LETTER, Status
 from blazing_nb.errors import UsageError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
 
 LIMIT = 10_000
-SHOWN = 20
 _LETTERS = {status: letter for letter, status in LETTER.items()}
 _COLUMNS = ["id", "step", "status", "attempt", "enqueued_at", "ended_at", "worker", "error"]
 
@@ -59,14 +58,11 @@ class Listing:
     def __repr__(self) -> str:
         return f"<Listing of {self._app.app_id}: {len(self)} operations>"
 
+    @drawn
     def _repr_html_(self) -> str:
-        head = "<tr><th>operation</th><th>status</th><th>error</th></tr>"
-        body = "".join(
-            f"<tr><td>{escape(row.op.text)}</td><td>{row.status}</td><td>{escape(row.error)}</td></tr>"
-            for row in self.rows[:SHOWN]
-        )
-        rest = f"<p>and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
-        return f"<p><code>{escape(repr(self))}</code></p><table>{head}{body}</table>{rest}"
+        rows = [(row.op.text, status_cell(row.status), row.worker, row.error) for row in self.rows[:SHOWN]]
+        found = table(("operation", "status", "worker", "error"), rows, len(self))
+        return card("Listing", self._app.app_id, [("operations", len(self))], found)
 
     def __len__(self) -> int:
         return len(self.rows)

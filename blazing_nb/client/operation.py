@@ -13,7 +13,9 @@ from blazing_nb.client.output import Output
 from blazing_nb.client.progress import show
 from blazing_nb.client.reproduction import Reproduction, reproduction
 from blazing_nb.client.results import Results
+from blazing_nb.core.codec import describe_failure
 from blazing_nb.core.dot import OperationId
+from blazing_nb.core.markup import card, drawn, status_cell
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
 from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown, UsageError
@@ -44,10 +46,17 @@ class Operation:
         outcome = self._outcome()
         return f"<Operation {self.op.text} {outcome.status if outcome else 'not finished'}>"
 
+    @drawn
     def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(repr(self))}</code>"
+        """As far as known here; asks nobody."""
+        outcome = self._outcome()
+        if outcome is None:
+            return card("Operation", self.op.text, [("", "not finished, as far as known here")])
+        facts: list[tuple[str, object]] = [("", status_cell(outcome.status)), ("attempt", outcome.attempt)]
+        facts.append(("run", f"{outcome.run_us / 1e6:.3g} s"))
+        if outcome.status is not Status.SUCCEEDED:
+            facts.append(("error", describe_failure(outcome.payload)))
+        return card("Operation", self.op.text, facts)
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError(

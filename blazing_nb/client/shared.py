@@ -13,6 +13,7 @@ from blazing_nb.client.stream import Message, Stream
 from blazing_nb.core import shared
 from blazing_nb.core.codec import seal_always, unseal_always
 from blazing_nb.core.effect import LOG, value_context, value_key
+from blazing_nb.core.markup import line
 from blazing_nb.core.name import check_name
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import UsageError
@@ -45,9 +46,7 @@ class Shared:
         return f"<Shared {self.name} of {self.owner}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(repr(self))}</code>"
+        return line(self)
 
     def counter(self, name: str) -> Counter:
         """A number that is added to and taken from."""
@@ -106,9 +105,7 @@ class _Value:
         return f"<{type(self).__name__} {self.name} of {self._space.owner}:{self._space.name}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(repr(self))}</code>"
+        return line(self)
 
     def _begin(self) -> None:
         """A writer of its own for each process; a child after fork is another one."""

@@ -28,10 +28,12 @@ from blazing_nb.core.code import seal_code
 from blazing_nb.core.codec import Prepared, prepare_call, seal_call
 from blazing_nb.core.dependency import FAIL
 from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.markup import card, drawn
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.replay import Invocation, replaying
 from blazing_nb.core.signature import context
+from blazing_nb.core.text import one_line
 from blazing_nb.errors import (
     BatchExists,
     BlazingError,
@@ -106,7 +108,7 @@ class Step:
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature:
-        return inspect.signature(self.function)
+        return _signature(self.function)
 
     @functools.cached_property
     def _plain_arity(self) -> int:
@@ -141,12 +143,19 @@ class Step:
 
     def __repr__(self) -> str:
         kind = "async " if inspect.iscoroutinefunction(self.function) else ""
-        return f"<Step {self.name} of {self.app.app_id}: {kind}{self.name}{self._signature}>"
+        return f"<Step {self.name} of {self.app.app_id}: {kind}{self.name}{one_line(self._signature)}>"
 
+    @drawn
     def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(repr(self))}</code>"
+        rules, limits = self.policy, self.limits
+        facts: list[tuple[str, object]] = [("of", self.app.app_id), ("lane", self.lane), ("retries", rules.retries)]
+        if rules.timeout_ms:
+            facts.append(("timeout", f"{rules.timeout_ms / 1000:g} s"))
+        if limits.in_flight:
+            facts.append(("at once", limits.in_flight))
+        if limits.per_second:
+            facts.append(("rate", f"{limits.per_second:g}/s"))
+        return card("Step", f"{self.name}{one_line(self._signature)}", facts)
 
     def enqueue(self, /, *args: Any, **kwargs: Any) -> Operation:
         """Send one call to the workers; its handle.
@@ -501,6 +510,14 @@ def _lane(lane: str | None, function: Callable[..., Any], name: str) -> str:
     if lane is not None and lane not in fitting:
         raise UsageError(f"Step {name!r} can execute in the lane {' or '.join(fitting)}, not {lane!r}.")
     return lane or kind
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Some functions of C say none: then whatever is given is sent."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.signature(lambda *args, **kwargs: None)
 
 
 def _arity(signature: inspect.Signature) -> int:

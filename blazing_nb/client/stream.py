@@ -18,6 +18,7 @@ import msgspec
 from blazing_nb.client.option import seconds
 from blazing_nb.core.codec import seal_always, unseal_always
 from blazing_nb.core.effect import value_context
+from blazing_nb.core.markup import line
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import PayloadTooLarge, PositionLost, StoreUnavailable, TrustError, UsageError
 from blazing_nb.store import sharing
@@ -67,9 +68,7 @@ class Stream:
         return f"<{type(self).__name__} {self._rest.rpartition(':')[2]} of {self.owner}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(repr(self))}</code>"
+        return line(self)
 
     def publish(self, value: Any) -> str:
         """Append a value of at most 1 MiB; its position. Sent again after a lost reply, it is stored once.

@@ -12,6 +12,7 @@ import msgspec
 
 from blazing_nb.client import everywhere
 from blazing_nb.client.supervising import ATTEMPTS, TURN_S, Change, Supervising, python_path
+from blazing_nb.core.markup import card, drawn, table
 from blazing_nb.core.scaling import Adapt
 from blazing_nb.core.snapshot import Worker
 from blazing_nb.core.supervision import PLACES, Order, Orders, Post, Setting
@@ -81,15 +82,12 @@ class Workers:
     def __repr__(self) -> str:
         return f"<Workers of {self._app.app_id}: {len(self)} processes on this machine>"
 
+    @drawn
     def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in (p.place, p.state, p.pid, p.reason)) + "</tr>"
-            for p in self._supervising.posts()
-        )
-        head = "<tr><th>place</th><th>state</th><th>pid</th><th>reason</th></tr>"
-        return f"<p><code>{escape(repr(self))}</code></p>" + (f"<table>{head}{rows}</table>" if rows else "")
+        posts = self._supervising.posts()
+        facts = [("processes on this machine", sum(post.lives for post in posts))]
+        rows = [(post.place, post.state, post.pid, post.reason) for post in posts]
+        return card("Workers", self._app.app_id, facts, table(("place", "state", "pid", "reason"), rows))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from typing import Any
 
 from blazing_nb.core.palette import MARK, badge, color, framed
 from blazing_nb.core.status import Status
@@ -13,6 +15,19 @@ from blazing_nb.core.text import one_line
 SHOWN = 20
 """Rows of a table in a repr."""
 _BAR = "display:inline-block;height:10px;vertical-align:middle"
+
+
+def drawn(method: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Of a `_repr_html_`: where it fails, the output says why, and the cell goes on."""
+
+    @functools.wraps(method)
+    def draw(thing: Any) -> str:
+        try:
+            return method(thing)
+        except Exception as error:
+            return card(type(thing).__name__, "cannot be drawn", [("", f"{type(error).__name__}: {one_line(error)}")])
+
+    return draw
 
 
 class Html(str):
@@ -26,11 +41,21 @@ def status_cell(status: Status | str) -> Html:
     return Html(badge(status))
 
 
+def tagged(word: str, like: Status, mark: str) -> Html:
+    """A word that is no status, in the colour of one, with a mark of its own."""
+    return Html(f'<span class="bz-badge" style="--of:{color(like)}">{cell(mark)} {cell(word)}</span>')
+
+
 def card(kind: str, name: str, facts: Iterable[tuple[str, object]] = (), *more: Html) -> str:
     """An object as an output: what it is, its name, facts as `label value`, and further pieces."""
     said = "".join(f' <span class="bz-muted">{cell(label)}</span> {cell(value)}' for label, value in facts)
-    head = f"<div><b>{cell(kind)}</b> <code>{cell(name)}</code>{said}</div>"
+    head = f"<div><strong>{cell(kind)}</strong> <code>{cell(name)}</code>{said}</div>"
     return framed(head + "".join(more), f"bz-{kind.lower()}")
+
+
+def line(thing: object) -> str:
+    """An object of which its one-line text says enough."""
+    return framed(f"<code>{cell(repr(thing))}</code>", f"bz-{type(thing).__name__.lower()}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], total: int | None = None) -> Html:
@@ -65,7 +90,7 @@ def progress_html(tally: Tally) -> str:
     said = f"{' · '.join(_facts(tally))}{failed}"
     note = f' <span class="bz-muted">{cell(tally.note)}</span>' if tally.note else ""
     drawn = bar(tally.done, tally.failed, tally.total)
-    return framed(f"<b>{cell(tally.name)}</b> {drawn} {said}{note}", "bz-progress")
+    return framed(f"<strong>{cell(tally.name)}</strong> {drawn} {said}{note}", "bz-progress")
 
 
 def progress_text(tally: Tally, width: int = 24) -> str:

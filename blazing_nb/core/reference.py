@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from blazing_nb.core.codec import PLAIN, Prepared, seal, unseal
+from blazing_nb.core.markup import line
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import PayloadTooLarge
 
@@ -33,9 +34,7 @@ class Ref(msgspec.Struct, frozen=True):
         return f"<Ref {self.digest} of {self.app}: {self.size} bytes>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(repr(self))}</code>"
+        return line(self)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (self.app, self.digest, self.size)

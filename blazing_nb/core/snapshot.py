@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from blazing_nb.core.markup import Html, card, drawn, status_cell, table
+from blazing_nb.core.status import Status
+
 
 class Segment(msgspec.Struct, frozen=True):
     """Depths of one segment; `head_age_ms` is the age of its oldest operation that is not final."""
@@ -88,6 +91,22 @@ class Snapshot(msgspec.Struct, frozen=True):
         return (
             f"<Snapshot {self.app}: {self.waiting} waiting, {self.parked} parked, {self.claimed} claimed, "
             f"{self.finished} finished, {len(self.workers)} workers>"
+        )
+
+    @drawn
+    def _repr_html_(self) -> str:
+        depths = (Status.PENDING, self.waiting), (Status.SCHEDULED, self.parked), (Status.CLAIMED, self.claimed)
+        counts: list[tuple[str, object]] = [("", Html(f"{status_cell(status)} {n:,}")) for status, n in depths]
+        totals = ("enqueued", "succeeded", "failed", "cancelled", "expired", "lost", "retried", "fenced")
+        steps = [(step.step, *(getattr(step, name) for name in totals)) for step in self.steps]
+        workers = [(w.worker_id, w.pid, w.state, f"{w.running}", w.done, w.python) for w in self.workers]
+        return card(
+            "Snapshot",
+            self.app,
+            [*counts, ("finished", f"{self.finished:,}")],
+            table(("step", *totals), steps),
+            table(("worker", "pid", "state", "runs", "done", "python"), workers),
+            table(("alarm",), [(alarm,) for alarm in self.alarms]),
         )
 
     @property

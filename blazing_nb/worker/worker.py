@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from blazing_nb import __version__
 from blazing_nb.core.code import PYTHON
+from blazing_nb.core.markup import line
 from blazing_nb.core.name import check_name
 from blazing_nb.core.supervision import Setting
 from blazing_nb.errors import StoreError, UsageError
@@ -115,9 +116,7 @@ class Worker:
         return f"<Worker {self.worker_id} of {self.app_id}: {state}, {self.done} done>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(repr(self))}</code>"
+        return line(self)
 
     # -- life cycle --------------------------------------------------------------------------------------------------
 
