@@ -212,6 +212,7 @@ def _clients(info: dict[str, str]) -> Finding:
 def _work(app: Blazing) -> Iterator[Finding]:
     snapshot = app.snapshot()
     yield from _workers(snapshot)
+    yield from _names(snapshot)
     yield from _posts(app.app_id)
     yield from _skew(snapshot)
     waiting = Counter[str]()
@@ -237,6 +238,13 @@ def _workers(snapshot: Snapshot) -> Iterator[Finding]:
     late = [worker.worker_id for worker in workers if worker.lease_ms_left < 0]
     if late:
         yield Finding("leases", DOUBT, f"over: {', '.join(late)}", "Their operations run elsewhere in a moment.")
+
+
+def _names(snapshot: Snapshot) -> Iterator[Finding]:
+    names = Counter(worker.worker_id for worker in snapshot.workers)
+    for name in [name for name, count in names.items() if count > 1]:
+        advice = "It does no harm, each has its own incarnation; name them apart to tell them apart."
+        yield Finding("names", DOUBT, f"{names[name]} workers are named {name}", advice)
 
 
 def _posts(app_id: str) -> Iterator[Finding]:

@@ -110,6 +110,12 @@ def worker_names(store: Store) -> dict[str, str]:
     return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
 
+def is_registered(store: Store, worker_id: str) -> bool:
+    """Whether a worker of that name is, or was a moment ago."""
+    consumers = store.connection().call("ZRANGE", f"{store.keys.prefix}workers", 0, -1)
+    return any(consumer.decode().rpartition(".")[0] == worker_id for consumer in consumers)
+
+
 def entry_moment(store: Store, op: OperationId) -> int | None:
     """When a live operation was enqueued, in server milliseconds."""
     entries = store.connection().call("XRANGE", f"{store.keys.prefix}seg:{op.segment}", op.entry, op.entry)

@@ -20,7 +20,7 @@ from blazing_nb.core.markup import line
 from blazing_nb.core.name import check_name
 from blazing_nb.core.supervision import Setting
 from blazing_nb.errors import StoreError, UsageError
-from blazing_nb.store import embedded
+from blazing_nb.store import embedded, query
 from blazing_nb.store.bell import Bell
 from blazing_nb.store.connection import Connection
 from blazing_nb.store.process import unique_name
@@ -152,6 +152,10 @@ class Worker:
         self._news = False
         self._alone = self._draining = False
         self._term = 0
+        if query.is_registered(self._store, self.worker_id):
+            log.warning(
+                "another worker is named %s, or was a moment ago; they do not disturb each other", self.worker_id
+            )
         self._register()
         self._refresh(self._store.version())
         for lane in self._lanes:

@@ -154,6 +154,57 @@ async def wait_long(marker: str) -> str:
     return "not cancelled"
 
 
+def test_w10_a_worker_that_says_nothing_for_less_than_its_lease_loses_nothing(
+    app: Blazing, worker_process: Any, tmp_path: Path
+) -> None:
+    worker = worker_process(lease=6.0)
+    op = app.step(hold_until).enqueue(str(tmp_path / "go"), str(tmp_path / "ran"))
+    until(lambda: len(pids(tmp_path / "ran")) == 1)
+    [before] = app.snapshot().workers
+    worker.send(signal.SIGSTOP)
+    until(lambda: app.snapshot().workers[0].lease_ms_left < 6000 - 2800)  # more than one heartbeat was due
+    worker.send(signal.SIGCONT)
+    other = worker_process()
+    (tmp_path / "go").touch()
+    assert op.result(20) == f"by {worker.pid}"
+    [step] = app.snapshot().steps
+    assert (step.claimed, step.rescued, step.fenced) == (1, 0, 0)
+    assert before.consumer in {found.consumer for found in app.snapshot().workers}
+    assert other.process.poll() is None
+
+
+CLOCK = """
+import itertools, time
+
+jumps = itertools.cycle((3600, -3600, 0, 86400))
+real = time.time
+time.time = lambda: real() + next(jumps)
+time.time_ns = lambda: int(time.time() * 1e9)
+"""
+
+
+def test_w12_a_worker_whose_clock_jumps_by_hours_works_as_any_other(
+    app: Blazing, worker_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    worker_process(lease=2.0)
+
+    def wall() -> float:
+        import time
+
+        return time.time()
+
+    moments = app.step(wall).starmap([()] * 8).results(20)
+    assert max(moments) - min(moments) > 3000  # its clock does jump
+    step = app.step(same, name="tried", retries=2, backoff=0.01, timeout=30.0)
+    delayed = step.options(delay=0.5, expires=60.0).map(range(20))
+    assert step.map(range(200)).results(20) == list(range(200))
+    assert delayed.results(20) == list(range(20))
+    stats = {found.step: found for found in app.snapshot().steps}["tried"]
+    assert (stats.succeeded, stats.rescued, stats.fenced, stats.retried, stats.expired) == (220, 0, 0, 0, 0)
+
+
 def test_w11_what_runs_under_a_lost_lease_is_told_to_stop(app: Blazing, url: str, tmp_path: Path) -> None:
     worker = Worker(app.app_id, url=url, lease=60).start()
     op = app.step(wait_long).enqueue(str(tmp_path / "ran"))
@@ -165,8 +216,14 @@ def test_w11_what_runs_under_a_lost_lease_is_told_to_stop(app: Blazing, url: str
     worker.close()
 
 
-def test_w13_two_workers_of_one_name_are_two(app: Blazing, url: str) -> None:
-    twins = [Worker(app.app_id, "twin", url=url).start() for _ in range(2)]
+def test_w13_two_workers_of_one_name_are_two_and_are_told(
+    app: Blazing, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Worker(app.app_id, "twin", url=url).start()
+    assert not [record for record in caplog.records if "twin" in record.message]
+    twins = [first, Worker(app.app_id, "twin", url=url).start()]
+    assert any("another worker is named twin" in record.message for record in caplog.records)
+    assert any("named twin" in finding.seen for finding in app.doctor().findings)
     assert app.step(same).map(range(500)).results(20) == list(range(500))
     snapshot = app.snapshot()
     assert len({worker.consumer for worker in snapshot.workers}) == 2
@@ -211,6 +268,34 @@ def test_w18_a_second_signal_gives_back_at_once(
     assert worker.wait(10) == 1
     assert op.status is Status.RETRYING
     assert app.snapshot().steps[0].released == 1
+
+
+FORK = """
+import os, sys
+from blazing_nb import Blazing
+from tests.client.test_option import same
+
+with Blazing(sys.argv[1], url=sys.argv[2], node_id="n1") as app:
+    step = app.step(same)
+    before = step.enqueue(1)
+    child = os.fork()
+    mine = range(100, 150) if child else range(200, 250)
+    assert step.map(mine).results(20) == list(mine)
+    assert app.attach(before.id).result(20) == 1  # who holds a handle of before the fork attaches to it
+    print(app.writer().incarnation)
+    if child:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_w22_a_forked_client_speaks_for_itself(app: Blazing, url: str) -> None:
+    worker = Worker(app.app_id, url=url).start()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, app.app_id, url]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(set(done.stdout.split())) == 2  # two incarnations of the node
+    worker.close()
 
 
 def test_w23_a_full_disk_under_the_log_stops_nobody(app: Blazing, url: str) -> None:
