@@ -72,8 +72,11 @@ def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any], swap: Callable[[
         except (OverflowError, UnicodeEncodeError):
             return _pickle([list(args), kwargs], "an argument")
     value = [list(args), kwargs]
-    if swap is not None and not is_plain(value):
-        value = swap(value)
+    try:
+        if swap is not None and not is_plain(value):
+            value = swap(value)
+    except RecursionError:
+        pass  # a cycle, or too deep to look into: pickle takes the one and refuses the other
     return prepare(value, "an argument")
 
 
