@@ -243,6 +243,14 @@ class Batch:
         """Whose record is in that slot."""
         return self._id(index)
 
+    def drawing(self) -> str:
+        """Markup beneath its progress; empty for none."""
+        return ""
+
+    def whereabouts(self) -> str:
+        """A word on where its items are; empty for none."""
+        return ""
+
     def _append(self, range_: Range) -> None:
         self._ranges.append(range_)
         self._starts.append(self._size)

@@ -277,7 +277,14 @@ class FlowBatch(Batch):
         super().__init__(flow.app, ranges, name=name)
 
     def _repr_html_(self) -> str:
+        return self.drawing()
+
+    def drawing(self) -> str:
+        """The stages, with what each holds of this batch; beneath its progress too, where that is shown."""
         return pipeline(self.stages(), self.flow.name)
+
+    def whereabouts(self) -> str:
+        return ", ".join(f"{stage.here:,} in {stage.name}" for stage in self.stages() if stage.here)
 
     def stages(self) -> list[StageCounts]:
         """What each stage holds of this batch, as far as known here; asks nobody."""

@@ -90,7 +90,8 @@ def progress_html(tally: Tally) -> str:
     said = f"{' · '.join(_facts(tally))}{failed}"
     note = f' <span class="bz-muted">{cell(tally.note)}</span>' if tally.note else ""
     drawn = bar(tally.done, tally.failed, tally.total)
-    return framed(f"<strong>{cell(tally.name)}</strong> {drawn} {said}{note}", "bz-progress")
+    drawing = f"<div>{tally.drawing}</div>" if tally.drawing else ""
+    return framed(f"<strong>{cell(tally.name)}</strong> {drawn} {said}{note}{drawing}", "bz-progress")
 
 
 def progress_text(tally: Tally, width: int = 24) -> str:

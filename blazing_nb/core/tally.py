@@ -15,6 +15,7 @@ class Tally:
     Attributes:
         total, done, failed: operations, or the units in which a step reports; `done` includes `failed`.
         note: a word on what it is at.
+        drawing: markup to show beneath, made by whoever counts; empty for none.
     """
 
     def __init__(self, name: str, total: float, at_ms: int) -> None:
@@ -23,6 +24,7 @@ class Tally:
         self.done = 0.0
         self.failed = 0
         self.note = ""
+        self.drawing = ""
         self.began_ms = self.at_ms = at_ms
         self._samples: deque[tuple[int, float]] = deque(maxlen=SAMPLES)
 

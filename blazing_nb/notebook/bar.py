@@ -130,6 +130,8 @@ class Progress:
         self._report = None if self.done() else self._report
         reached, of = self._report or (done, total)
         self.tally.count(reached, failed, of, _now_ms())
+        if isinstance(self._one, Batch):
+            self.tally.drawing = self._one.drawing()
 
     _report: tuple[float, float] | None = None
     """What the only operation said last of itself, while it runs."""
@@ -152,6 +154,8 @@ class Progress:
         app: Blazing = self._whole.handles[0]._app
         if self.tally.rate == 0 and not app.snapshot().workers:
             return "no workers: app.workers.start(2)"
+        if isinstance(self._one, Batch):
+            return self._one.whereabouts()
         if not isinstance(self._one, Operation) or self._one.done():
             return ""
         said = self._one.progress

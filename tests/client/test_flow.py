@@ -226,3 +226,20 @@ def test_the_drawing_escapes_names_and_shows_counts(app: Blazing, worker: Worker
     assert "0 here, 3 done" in flow._repr_html_()
     assert "0 here, 3 done" in batch._repr_html_()
     assert Blazing("away").step(load).__rshift__(Blazing("away").step(save))._repr_html_().startswith("<svg")
+
+
+def test_its_progress_shows_the_stages_with_live_counts(app: Blazing, worker: Worker, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
+    def gate(path: str) -> str:
+        return path
+
+    batch = flow_of(app, gate, hold, save).map([str(go)] * 4)
+    until(lambda: [stage.here for stage in batch.stages()] == [0, 4, 0])
+    shown = batch.progress()
+    assert "4 here, 0 done" in shown._repr_html_()  # type: ignore[attr-defined]
+    assert shown._explain() == "4 in hold"  # type: ignore[attr-defined]
+    go.touch()
+    assert batch.wait(10)
+    assert "0 here, 4 done" in shown._repr_html_()  # type: ignore[attr-defined]
+    assert batch.whereabouts() == ""
