@@ -19,7 +19,7 @@ for _, op in ipairs(q.operations) do
   local text = name .. ':' .. incarnation .. '-' .. string.format('%.0f', counter)
   if redis.call('HDEL', P .. 'out:' .. title, string.format('%d', counter % 128)) == 1 then
     dropped = dropped + 1
-    redis.call('DEL', P .. 'live:' .. text, P .. 'log:' .. text)
+    redis.call('DEL', P .. 'live:' .. text, P .. 'log:' .. text, P .. 'hist:' .. text)
     redis.call('ZREM', P .. 'failed:' .. step, text)
   end
   if redis.call('EXISTS', P .. 'out:' .. title) == 0 then
