@@ -12,7 +12,7 @@ from blazing_nb.client.batch import Batch
 from blazing_nb.client.gathering import Gathered
 from blazing_nb.client.operation import Operation
 from blazing_nb.core.codec import Prepared
-from blazing_nb.core.dependency import ALL, FIRST, ONE, Dependency, groups_of, replace
+from blazing_nb.core.dependency import ALL, FIRST, ONE, Dependency, Members, groups_of, replace
 from blazing_nb.core.dot import Range, ranges_of
 from blazing_nb.errors import UsageError
 from blazing_nb.store.join import INLINE, Join
@@ -68,10 +68,11 @@ def first(handles: Batch | Iterable[Operation], k: int = 1) -> First:
 class Finder:
     """Finds the handles among the arguments of the calls of one chunk, and puts dependencies in their places."""
 
-    __slots__ = ("_app", "_found", "_rule", "at")
+    __slots__ = ("_also", "_app", "_found", "_rule", "at")
 
-    def __init__(self, app: str, rule: str) -> None:
+    def __init__(self, app: str, rule: str, also: tuple[Members, ...] = ()) -> None:
         self._app = app
+        self._also = also
         self._rule = rule
         self._found: dict[int, list[Dependency]] = {}
         self.at = 0
@@ -96,7 +97,7 @@ class Finder:
 
     def joins(self) -> tuple[Join, ...]:
         """What those calls wait for that have dependencies."""
-        return tuple(_join(found, at) for at, found in self._found.items())
+        return tuple(_join(found, at, self._also) for at, found in self._found.items())
 
 
 def _opened(item: Any) -> Any:
@@ -135,8 +136,9 @@ def _check_app(theirs: str, ours: str) -> None:
         raise UsageError(f"An operation of app {theirs!r} cannot be a dependency in app {ours!r}: pass its result.")
 
 
-def _join(found: Iterable[Dependency], at: int) -> Join:
-    join = Join(groups_of(found), at)
+def _join(found: Iterable[Dependency], at: int, also: tuple[Members, ...]) -> Join:
+    """`also`: groups whose results it does not take. They come last: those of a `first` are known by their place."""
+    join = Join((*groups_of(found), *also), at)
     if len(join) > MEMBERS:
         raise UsageError(f"An operation can wait for at most {MEMBERS} others, not {len(join)}: merge in two levels.")
     return join

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from blazing_nb.client.barrier import StagedBatch, attached, staged
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.results import NEWS, Results
@@ -97,10 +98,22 @@ class Flow:
         return FlowOperation(self, self._head()._send(args, kwargs, results), results, 0)
 
     def map(
-        self, items: Iterable[Any], *, name: str | None = None, resume: bool = False, node_id: str | None = None
-    ) -> FlowBatch:
-        """Send many items; each goes from stage to stage on its own. Arguments as for `Step.map`."""
-        return self._map(((item,) for item in items), name, resume, node_id)
+        self,
+        items: Iterable[Any],
+        *,
+        name: str | None = None,
+        resume: bool = False,
+        node_id: str | None = None,
+        barrier: bool = False,
+    ) -> FlowBatch | StagedBatch:
+        """Send many items; each goes from stage to stage on its own.
+
+        Args:
+            items, name, node_id: as for `Step.map`.
+            resume: as for `Step.map`; not with a barrier.
+            barrier: a stage begins when all items are through the one before it, or have failed there.
+        """
+        return self._map(((item,) for item in items), name, resume, node_id, barrier)
 
     def starmap(
         self,
@@ -109,11 +122,12 @@ class Flow:
         name: str | None = None,
         resume: bool = False,
         node_id: str | None = None,
-    ) -> FlowBatch:
+        barrier: bool = False,
+    ) -> FlowBatch | StagedBatch:
         """Like `map`; each item is a sequence of positional arguments of the first stage."""
-        return self._map((tuple(item) for item in items), name, resume, node_id)
+        return self._map((tuple(item) for item in items), name, resume, node_id, barrier)
 
-    def attach(self, name_or_id: str) -> FlowOperation | FlowBatch:
+    def attach(self, name_or_id: str) -> FlowOperation | FlowBatch | StagedBatch:
         """The handle of a named batch, or of an operation's id, that was sent through this flow by whatever kernel.
 
         Raises:
@@ -122,9 +136,15 @@ class Flow:
         found = self.app.attach(name_or_id)
         if isinstance(found, Operation):
             return self._handle(found.op, len(self))
-        return FlowBatch(self, found._ranges, name=found.name)
+        return attached(self, found) or FlowBatch(self, found._ranges, name=found.name)
 
-    def _map(self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None) -> FlowBatch:
+    def _map(
+        self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None, barrier: bool
+    ) -> FlowBatch | StagedBatch:
+        if barrier:
+            if resume:
+                raise UsageError("A batch with a barrier is not continued: its stages are enqueued together.")
+            return staged(self, calls, name, node_id)
         head = self._head()
         return head._extend(FlowBatch(self, head._begin(name, resume), name=name), calls, node_id)
 

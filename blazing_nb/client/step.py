@@ -26,7 +26,7 @@ from blazing_nb.client.results import Results
 from blazing_nb.client.trace import sending
 from blazing_nb.core.code import seal_code
 from blazing_nb.core.codec import Prepared, prepare_call, seal_call
-from blazing_nb.core.dependency import FAIL
+from blazing_nb.core.dependency import FAIL, Members
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.markup import card, drawn
 from blazing_nb.core.name import check_name
@@ -92,6 +92,9 @@ class Step:
         self._code: tuple[int, bytes] | None = None
         _ = self._plain_arity  # a function without a signature is refused here
         functools.update_wrapper(self, function)
+
+    _after: tuple[Members, ...] = ()
+    """What calls with dependencies wait for beside them."""
 
     def __getstate__(self) -> dict[str, Any]:
         """A workflow's code names the steps that it calls; where a worker loads it they are there, unconnected."""
@@ -415,7 +418,7 @@ class Step:
         return sending(self.app.app_id, self.name, count, self._options.call)
 
     def _finder(self) -> Finder:
-        return Finder(self.app.app_id, self._options.on_failure)
+        return Finder(self.app.app_id, self._options.on_failure, self._after)
 
     def _joins(self, finder: Finder) -> tuple[Join, ...]:
         """What calls wait for that have dependencies; the store knows of these when this returns."""

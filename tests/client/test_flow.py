@@ -243,3 +243,63 @@ def test_its_progress_shows_the_stages_with_live_counts(app: Blazing, worker: Wo
     assert batch.wait(10)
     assert "0 here, 4 done" in shown._repr_html_()  # type: ignore[attr-defined]
     assert batch.whereabouts() == ""
+
+
+def stamped(folder: str, stage: str) -> Callable[[Any], Any]:
+    def stamp(x: int) -> int:
+        with open(f"{folder}/{stage}", "a") as file:
+            file.write(f"{time.monotonic_ns()} {x}\n")
+        if stage == "b" and x == 3:
+            raise ValueError(f"{x} is not possible")
+        time.sleep(0.01 * (x % 3))
+        return x
+
+    return stamp
+
+
+def moments(path: Path) -> list[int]:
+    return [int(line.split()[0]) for line in path.read_text().splitlines()]
+
+
+def test_with_a_barrier_a_stage_begins_when_the_one_before_is_over(
+    app: Blazing, worker: Worker, tmp_path: Path
+) -> None:
+    a, b, c = (app.step(stamped(str(tmp_path), name), name=name) for name in "abc")
+    flow = a >> b >> c
+    batch = flow.map(range(30), barrier=True, name="staged")
+    values = batch.results(30, return_exceptions=True)
+    assert isinstance(values[3], ValueError)
+    assert values[3].__notes__[-1] == "in stage b (2 of 3) of the flow a >> b >> c"
+    assert values[:3] + values[4:] == [x for x in range(30) if x != 3]
+    with pytest.raises(ValueError, match="3 is not possible"):
+        batch.results(1)
+    assert batch.stages() == [StageCounts("a", 0, 30), StageCounts("b", 0, 29, 1), StageCounts("c", 0, 29)]
+    assert "0 here, 30 done" in batch._repr_html_()
+    assert max(moments(tmp_path / "a")) < min(moments(tmp_path / "b"))
+    assert max(moments(tmp_path / "b")) < min(moments(tmp_path / "c"))
+    found = flow.attach("staged")
+    assert found.results(10, return_exceptions=True)[4:] == values[4:]  # type: ignore[union-attr]
+    assert found.stages() == batch.stages()  # type: ignore[union-attr]
+    assert found.forget() == 90  # type: ignore[union-attr]
+
+
+def test_a_barrier_refuses_what_does_not_fit_before_anything_is_sent(app: Blazing, worker: Worker) -> None:
+    first, second = app.step(load), app.step(save)
+    with pytest.raises(errors.UsageError, match="takes no priority"):
+        (first >> second.options(priority="high")).map([1], barrier=True)
+    with pytest.raises(errors.UsageError, match="not continued"):
+        (first >> second).map([1], barrier=True, resume=True, name="x")
+    assert (first >> second).map([], barrier=True).results(1) == []
+    assert app.snapshot().segments == []
+
+
+def test_a_cancel_with_a_barrier_ends_all_stages(app: Blazing, worker: Worker) -> None:
+    first, second = app.step(load), app.step(save)
+    first.pause()
+    batch = (first >> second).map(range(5), barrier=True)
+    answers = batch.cancel()
+    assert answers.keys() <= {"FINAL", "CANCELLED"}
+    assert sum(answers.values()) == 5
+    values = batch.results(10, return_exceptions=True)
+    assert [type(value) for value in values] == [errors.OperationCancelled] * 5
+    assert values[0].__notes__ == ["in stage load (1 of 2) of the flow load >> save"]
