@@ -10,7 +10,7 @@ import argparse
 import logging
 import threading
 import time
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
@@ -25,6 +25,7 @@ from blazing_nb.store import query
 
 log = logging.getLogger(__name__)
 AGE_S = 2.0
+LEARN_S = 0.3
 SHOWN = 50
 
 
@@ -60,7 +61,9 @@ class Memory:
     def _learn(self, app: Blazing) -> None:
         try:
             live = chain(query.live(app.store, pending=True), query.live(app.store, pending=False))
-            ids = [op.text for op in islice(chain.from_iterable(live), SHOWN)]
+            end = time.monotonic() + LEARN_S
+            pages = takewhile(lambda page: time.monotonic() < end, live)
+            ids = [op.text for op in islice(chain.from_iterable(pages), SHOWN)]
             self._learnt = {
                 "STEP": sorted(app.store.steps()),
                 "OP": [*ids, *(op.text for op in self._failed(app))],

@@ -67,7 +67,8 @@ class Follower:
                 self._tell(self._now())
             return over
         except StoreError as error:
-            self._tell(f"the store does not answer: {error}")
+            if not self._app.closed:
+                self._tell(f"the store does not answer: {error}")
             time.sleep(TURN_S)
             return False
 

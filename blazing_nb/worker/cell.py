@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import asyncio
 import builtins
+import ctypes
 import inspect
 import linecache
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from blazing_nb.core.cell import Cell, CellResult, compiled
 from blazing_nb.core.codec import prepare
+from blazing_nb.core.control import Cancel
 from blazing_nb.errors import ValueNotSerializable
 from blazing_nb.worker import display
 from blazing_nb.worker.current import running
@@ -22,6 +26,10 @@ PRINTABLE = 4 << 20
 SMALL = 64 << 10
 TOGETHER = 512 << 10
 _MISSING = object()
+
+
+class Stopped(BaseException):
+    """Raised in the thread of a cell that was cancelled; `except Exception` does not catch it."""
 
 
 def run_cell(cell: Cell, *items: Any) -> Any:
@@ -40,12 +48,44 @@ def run_cell(cell: Cell, *items: Any) -> Any:
         exec(compiled(ast.parse(f"{cell.target} = __item"), cell.file), {"__item": items[0]}, names)  # noqa: S102
     before, drawn = dict(names), display.figures()
     try:
-        value = _execute(cell, names, show)
+        with _cancellable():
+            value = _execute(cell, names, show)
     finally:
         display.show_figures(drawn)
+    if cell.out and cell.out not in names:
+        raise NameError(f"The cell assigned no {cell.out!r}, which --out asks for.")
     if cell.target:
-        return _kept(names[cell.out]) if cell.out else value
+        return _kept(names[cell.out] if cell.out else value)
     return _result(cell, names, before)
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """A cancel, or a time-out, stops the cell's thread at its next line of Python: a cell seldom looks at
+    `current().cancelled`. Once the cell is over nothing is left pending, so that nothing else can be hit."""
+    mine = running.get()
+    if mine is None:
+        yield
+        return
+    thread, lock, over = ctypes.c_ulong(threading.get_ident()), threading.Lock(), False
+    raise_there = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def stop() -> None:
+        with lock:
+            if not over:
+                raise_there(thread, ctypes.py_object(Stopped))
+
+    mine.on_cancel = stop
+    try:
+        if mine.cancelled:
+            raise Stopped
+        yield
+    except Stopped:
+        raise Cancel("cancelled while it ran") from None
+    finally:
+        with lock:
+            over = True
+            raise_there(thread, None)
 
 
 def _prepare(cell: Cell) -> Callable[..., Any]:
@@ -81,8 +121,6 @@ def _evaluate(code: Any, names: dict[str, Any]) -> Any:
 
 def _result(cell: Cell, names: dict[str, Any], before: dict[str, Any]) -> CellResult:
     if cell.out:
-        if cell.out not in names:
-            raise NameError(f"The cell assigned no {cell.out!r}, which --out asks for.")
         return CellResult({cell.out: _kept(names[cell.out])}, {}, cell.out)
     values: dict[str, Any] = {}
     left: dict[str, str] = {}

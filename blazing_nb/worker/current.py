@@ -13,6 +13,12 @@ from blazing_nb.errors import UsageError
 from blazing_nb.worker.effect import Effects
 
 TEXT_LIMIT = 200
+
+
+def _nothing() -> None:
+    """Nobody else is told of a cancel."""
+
+
 PRINTABLE = 64 << 10
 
 
@@ -38,6 +44,7 @@ class Running:
         "attempt",
         "claim",
         "deadline",
+        "on_cancel",
         "operation",
         "printable",
         "printed",
@@ -63,6 +70,7 @@ class Running:
         self.deadline = deadline
         self.claim = claim
         self.printed = 0
+        self.on_cancel: Callable[[], None] = _nothing
         self.printable = PRINTABLE
         self._cancelled = False
         self._news: str | None = None
@@ -81,6 +89,7 @@ class Running:
 
     def cancel(self) -> None:
         self._cancelled = True
+        self.on_cancel()
 
     @property
     def effect(self) -> Effects:

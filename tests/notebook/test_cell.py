@@ -209,6 +209,43 @@ def test_a_time_out_and_retries_are_those_of_the_line(shared: Kernel) -> None:
     assert "begun anew, claim 2" in shared.text(again, "stderr")
 
 
+@pytest.mark.parametrize("lane", ["thread", "process"])
+def test_a_cell_that_looks_at_nothing_can_be_cancelled(shared: Kernel, app: Blazing, lane: str) -> None:
+    cell = shared.run(
+        f"%%blazing run --lane {lane}\n"
+        "print('on and on')\n"
+        "while True:\n"
+        "    try: sum(range(1000))\n"
+        "    except Exception: pass"
+    )
+    shared.until(lambda: "on and on" in shared.text(cell))
+    shared.run("handle = _\nhandle.cancel()")
+    ended(shared, cell, "CANCELLED")
+    assert shared.value("type(handle.exception(5)).__name__") in ("Cancel", "OperationCancelled")
+    timed = shared.run(f"%%blazing run --lane {lane} --timeout 0.3 --wait\nwhile True: pass", fails=True)
+    assert shared.errors(timed)[0]["ename"] == "AttemptTimeout"
+    # Its thread or process is free again, and unharmed.
+    shared.run(f"%%blazing map x in range(16) --lane {lane} --wait --out y\ny = x + 1")
+    assert shared.value("_.results(30)") == list(range(1, 17))
+
+
+def test_what_a_cell_defines_comes_back(shared: Kernel) -> None:
+    shared.run(
+        "%%blazing run --wait\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Point:\n"
+        "    x: int\n"
+        "    def moved(self): return Point(self.x + step)\n"
+        "step, point = 10, Point(1)\n"
+        "def far(p): return p.moved().moved()"
+    )
+    assert shared.value("(far(point).x, type(point) is Point)") == (21, True)
+    missing = shared.run("%%blazing map x in [1] --out z\ny = x")
+    assert missing
+    shared.run("_.results(20)", fails=True)
+
+
 def test_a_name_is_taken_once_and_can_be_resumed_or_run_again(shared: Kernel) -> None:
     shared.run("%%blazing run --name once --wait\nn = 1")
     taken = shared.run("%%blazing run --name once\nn = 2", fails=True)
