@@ -11,7 +11,7 @@ DEMO_STAMP := $(VENV)/.stamp-demo
 TEST_STAMP := $(VENV)/.stamp-test
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: demo test test-fast check docs bench flat soak soak-long lab clean
+.PHONY: demo test test-fast check audit docs bench flat soak soak-long lab clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -45,6 +45,11 @@ check: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml blazing_nb
+
+# Apart from check, since it asks an index: known weaknesses of what is installed. Fails, loudly, where nobody answers.
+audit: $(TEST_STAMP)
+	$(BIN)/pip-audit --strict --skip-editable --progress-spinner off
 
 # Warnings are errors: a page outside of the tree, a broken link, an anchor that is not there.
 docs: $(DOCS_STAMP)

@@ -8,8 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from blazing_nb.command import DEFAULT_APP, build_parser
+from blazing_nb.core.name import printable
 from blazing_nb.errors import BlazingError
 from blazing_nb.verb import Place, Verb
+
+LINES = "\n\t"
+"""What a terminal may do with texts that others wrote."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         return _run(args.verb, args)
     except BlazingError as error:
-        print(f"blazing-nb: {error}", file=sys.stderr)
+        print(f"blazing-nb: {printable(str(error), LINES)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -36,5 +40,5 @@ def _run(verb: Verb, args: argparse.Namespace) -> int:
         if verb.place is Place.TERMINAL:
             return int(value)
         if value is not None:
-            print(verb.text(value))
+            print(printable(verb.text(value), LINES))
         return int(verb.failed(value))

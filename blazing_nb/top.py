@@ -13,6 +13,7 @@ from rich.text import Text
 
 from blazing_nb.core.codec import describe_failure
 from blazing_nb.core.metrics import Histogram, difference, merge, quantile
+from blazing_nb.core.name import printable
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.snapshot import Segment, Snapshot, Step, Worker
 from blazing_nb.errors import StoreError
@@ -53,7 +54,7 @@ class Top:
             now = self._app.snapshot()
             failures = self._failed(now)
         except StoreError as error:
-            return Group(Text(f"{self._app.app_id}: {error}", style="bold red"))
+            return Group(_line(f"{self._app.app_id}: {error}", "bold red"))
         before, self._before = self._before or now, now
         alarms = now.alarms[:ALARMS]
         steps, segments, workers = _busiest(now.steps), _deepest(now.segments), now.workers
@@ -132,7 +133,8 @@ def _age(ms: float) -> str:
 
 
 def _line(text: str, style: str) -> Text:
-    return Text(text, style=style, overflow="ellipsis", no_wrap=True)
+    """As it is: no markup, no control characters."""
+    return Text(printable(text), style=style, overflow="ellipsis", no_wrap=True)
 
 
 def _seconds(now: Snapshot, before: Snapshot) -> float:
@@ -164,7 +166,7 @@ def _steps(steps: list[Step], room: int, before: Snapshot, seconds: float) -> Ta
         old = earlier.get(step.step, Step(step.step))
         recent = _recent(step.total, old.total)
         table.add_row(
-            step.step,
+            _line(step.step, ""),
             f"{(step.enqueued - old.enqueued) / seconds:.0f}",
             f"{(step.finished - old.finished) / seconds:.0f}",
             str(step.failed + step.lost),
@@ -184,7 +186,7 @@ def _segments(segments: list[Segment], room: int) -> Table:
     for segment in segments[:room]:
         age = "-" if segment.head_age_ms is None else _age(segment.head_age_ms)
         name = f"{segment.step}:{segment.prio}:{segment.node}"
-        table.add_row(name, str(segment.waiting), str(segment.parked), str(segment.claimed), age)
+        table.add_row(_line(name, ""), str(segment.waiting), str(segment.parked), str(segment.claimed), age)
     return table
 
 
@@ -193,5 +195,6 @@ def _workers(workers: list[Worker], room: int) -> Table:
     for worker in workers[:room]:
         lease = f"{worker.lease_ms_left / 1000:.1f} s" if worker.lease_ms_left >= 0 else "over"
         counts = (str(worker.running), str(worker.done), lease)
-        table.add_row(f"{worker.worker_id} {worker.host}", str(worker.pid), worker.state, *counts)
+        name = _line(f"{worker.worker_id} {worker.host}", "")
+        table.add_row(name, str(worker.pid), _line(worker.state, ""), *counts)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from blazing_nb.core.codec import seal_always, seal_call, unseal_always
 from blazing_nb.core.name import check_name
 from blazing_nb.core.schedule import MISSED, Plan, Rule
 from blazing_nb.core.signature import context
-from blazing_nb.errors import ScheduleUnknown, UsageError
+from blazing_nb.errors import ScheduleUnknown, TrustError, UsageError
 from blazing_nb.store import timetable
 
 if TYPE_CHECKING:
@@ -162,7 +163,10 @@ def record(step: Step, rule: Rule, name: str | None, args: Sequence[Any], kwargs
     content = (step.name, code, rule, options.prio, options.expires_ms, options.call, prepared)
     version = hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:16]
     now_ms = timetable.moment(app.store)
+    before = _before(app, name)
     rule = msgspec.structs.replace(rule, anchor_ms=now_ms if rule.every_ms else 0)
+    if before is not None and before.version == version:
+        rule = before.rule
     plan = msgspec.to_builtins(Plan(step.name, rule, version))
     ctx = context(app.app_id, step.name, code, f"{step.name}|@{name}")
     timetable.schedule(
@@ -181,11 +185,21 @@ def record(step: Step, rule: Rule, name: str | None, args: Sequence[Any], kwargs
 
 def listed(app: Blazing) -> Schedules:
     """All schedules; each signed by this app, or `SignatureRefused`."""
-    made = Schedules()
+    return Schedules(Schedule(app, row, _plan(app, row)) for row in timetable.rows(app.store))
+
+
+def _before(app: Blazing, name: str) -> Plan | None:
+    """What is recorded under that name, where this app's key signed it."""
     for row in timetable.rows(app.store):
-        found = unseal_always(row.record, app.ring, context(app.app_id, "schedule", b"", row.name))
-        made.append(Schedule(app, row, msgspec.convert(found, Plan)))
-    return made
+        if row.name == name:
+            with contextlib.suppress(TrustError):
+                return _plan(app, row)
+    return None
+
+
+def _plan(app: Blazing, row: timetable.Row) -> Plan:
+    found = unseal_always(row.record, app.ring, context(app.app_id, "schedule", b"", row.name))
+    return msgspec.convert(found, Plan)
 
 
 def find(app: Blazing, name: str) -> Schedule:

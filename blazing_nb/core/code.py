@@ -90,7 +90,7 @@ def _unpickle(record: CodeRecord) -> Callable[..., Any]:
     if made != PYTHON:
         raise CodeNotHere(f"step {record.name!r} was defined in Python {made}, this is {PYTHON}", made)
     try:
-        function: Callable[..., Any] = pickle.loads(record.blob)  # noqa: S301 - the signature was verified
+        function: Callable[..., Any] = pickle.loads(record.blob)  # nosec B301  # noqa: S301 - the signature was verified
     except (ImportError, AttributeError) as error:
         raise CodeNotHere(f"step {record.name!r} needs something that is not here: {error}") from error
     return function

@@ -25,3 +25,11 @@ def check_name(value: str, what: str) -> str:
     if size > LIMIT:
         raise InvalidName(f"{what} {value[:20]!r}... has {size} bytes; the limit is {LIMIT}.")
     return value
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text for a terminal or a line of a log: what is not printable (escapes that move a cursor, marks that turn the
+    direction of writing, line breaks) as its escape, but for the characters to `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

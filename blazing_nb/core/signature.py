@@ -43,12 +43,19 @@ class KeyRing:
         fresh = self._reload() if self._reload else None
         if fresh is not None:
             self._keys, self.current = fresh._keys, fresh.current
+            self._reload = fresh._reload  # last: whoever finds that nothing changed has the keys
         return fresh is not None
 
     def derive(self, purpose: str) -> KeyRing:
         """Keys for one purpose, under the same ids. Whoever holds them learns nothing of this ring's."""
         made = {key_id: hmac.digest(key, b"derive" + purpose.encode(), "sha256") for key_id, key in self._keys.items()}
-        return KeyRing(made, self.current, lambda: self.derive(purpose) if self.refresh() else None)
+
+        def reload() -> KeyRing | None:
+            self.refresh()
+            fresh = self.derive(purpose)
+            return None if fresh._keys == made else fresh
+
+        return KeyRing(made, self.current, reload)
 
     @property
     def keys(self) -> dict[str, bytes]:
@@ -62,7 +69,8 @@ class KeyRing:
     def verify(self, key_id: str, mac: bytes, data: bytes) -> None:
         """Raises `SignatureRefused` unless that key signed exactly these bytes."""
         key = self._keys.get(key_id)
-        if key is None and self.refresh():
+        if key is None:
+            self.refresh()
             key = self._keys.get(key_id)
         if key is None:
             raise SignatureRefused(f"signed with key {key_id[:32]!r}, which this app does not have", key_id=key_id)

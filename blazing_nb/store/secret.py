@@ -116,7 +116,7 @@ def read_ring(path: Path) -> KeyRing:
 
 
 class _Reload:
-    """Reads the file again where it was replaced."""
+    """Reads the file again where it was replaced since: a ring with a reload of its own."""
 
     def __init__(self, path: Path, found: os.stat_result) -> None:
         self._path = path
@@ -131,8 +131,4 @@ class _Reload:
             mark = self._mark(self._path.stat())
         except FileNotFoundError:
             return None
-        if mark == self._seen:
-            return None
-        fresh = read_ring(self._path)
-        self._seen = mark
-        return fresh
+        return None if mark == self._seen else read_ring(self._path)

@@ -23,6 +23,7 @@ from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import AppDraining, BatchExists, ScriptRefused, SegmentFull, StoreFull, StoreUnsuitable
 from blazing_nb.store import script
 from blazing_nb.store.connection import Connection, Reply
+from blazing_nb.store.home import file_name
 from blazing_nb.store.join import Join
 from blazing_nb.store.key import Keys
 from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_snapshot, parse_status, parse_turn
@@ -109,7 +110,7 @@ class Store:
 
     def dedicated(self) -> Connection:
         """A connection for one blocking reader."""
-        made = Connection(self.url, **self._options, name=f"bz-{self.keys.app}")
+        made = Connection(self.url, **self._options, name=f"bz-{file_name(self.keys.app)}")
         with self._lock:
             self._connections.append(made)
         return made

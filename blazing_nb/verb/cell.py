@@ -45,7 +45,7 @@ def map_cell(app: Blazing, args: argparse.Namespace) -> Batch:
         args.shell,
         args.cell,
         _step(app, args),
-        eval(items, args.shell.user_ns),  # noqa: S307 - it stands in the user's own cell
+        eval(items, args.shell.user_ns),  # nosec B307  # noqa: S307 - it stands in the user's own cell
         target=target.strip(),
         name=args.name or "",
         out=args.out or "",

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from blazing_nb.core.cell import is_cell
+from blazing_nb.core.name import printable
 from blazing_nb.core.status import Status
 from blazing_nb.verb import Text, Verb
 
@@ -93,7 +94,7 @@ def _cell(app: Blazing, found: Batch | Operation, args: argparse.Namespace) -> C
 
 def _follow(operation: Operation, timeout: float | None) -> None:
     for text in operation.logs(follow=True, timeout=timeout):
-        print(text, end="", flush=True)
+        print(printable(text, "\n\t"), end="", flush=True)
 
 
 def _ops(parser: argparse.ArgumentParser) -> None:

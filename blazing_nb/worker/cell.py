@@ -45,7 +45,7 @@ def run_cell(cell: Cell, *items: Any) -> Any:
     show = _prepare(cell)
     names = {"__name__": "__main__", "__builtins__": builtins, "display": show, **cell.variables}
     if cell.target:
-        exec(compiled(ast.parse(f"{cell.target} = __item"), cell.file), {"__item": items[0]}, names)  # noqa: S102
+        exec(compiled(ast.parse(f"{cell.target} = __item"), cell.file), {"__item": items[0]}, names)  # nosec B102  # noqa: S102
     before, drawn = dict(names), display.figures()
     try:
         with _cancellable():
@@ -115,7 +115,7 @@ def _execute(cell: Cell, names: dict[str, Any], show: Callable[..., Any]) -> Any
 
 
 def _evaluate(code: Any, names: dict[str, Any]) -> Any:
-    value = eval(code, names)  # noqa: S307 - its signature was verified
+    value = eval(code, names)  # nosec B307  # noqa: S307 - its signature was verified
     return asyncio.run(value) if code.co_flags & inspect.CO_COROUTINE else value
 
 

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from blazing_nb.core.name import printable
 from blazing_nb.worker.current import running
 
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
@@ -43,6 +44,10 @@ class Journal(NamedTuple):
 
 class TextFormatter(logging.Formatter):
     """One line, then a traceback; ends with the operation and attempt where there is one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)  # what a user's text says is no line of its own
+        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         text, operation = super().format(record), getattr(record, "operation", "")

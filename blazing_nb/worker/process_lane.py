@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from pebble import ProcessExpired, ProcessPool
 
-from blazing_nb.errors import AttemptTimeout, ProcessDied, StoreError
+from blazing_nb.errors import AttemptTimeout, ProcessDied, SecretUnsafe, StoreError
 from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
 from blazing_nb.worker.code import CodeLoader
@@ -135,7 +135,7 @@ def prepare(app: str, url: str, journal: Journal | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     store, ring = Store(app, url), load_ring(app)
-    _child["store"] = store
+    _child["store"], _child["ring"] = store, ring
     loader = CodeLoader(app, ring, store.code)
     _child["executor"] = Executor(app, ring, loader, Vault(app, ring, store), Inputs(app, ring, store))
     _child["catcher"] = Catcher()
@@ -147,7 +147,8 @@ def _tend(parent: int) -> None:
     """Pass on what is printed; end with the parent."""
     while os.getppid() == parent:
         time.sleep(TEND_S)
-        with contextlib.suppress(StoreError):  # told again in a moment
+        with contextlib.suppress(StoreError, SecretUnsafe):  # told again in a moment
+            _child["ring"].refresh()
             _tell()
     os._exit(1)
 

@@ -11,7 +11,7 @@ import msgspec
 from blazing_nb.core.codec import unseal_always
 from blazing_nb.core.schedule import Plan
 from blazing_nb.core.signature import KeyRing, context
-from blazing_nb.errors import StoreError, TrustError
+from blazing_nb.errors import SecretUnsafe, StoreError, TrustError
 from blazing_nb.store import timetable
 from blazing_nb.store.store import Store
 
@@ -41,8 +41,9 @@ class Ticker:
         wait_s = 0.0
         while not self._stopped.wait(wait_s):
             try:
+                self._ring.refresh()  # a key that was dropped verifies nothing any more
                 wait_s = self.look()
-            except StoreError as error:
+            except (StoreError, SecretUnsafe) as error:
                 wait_s = LOOK_S
                 if not self._stopped.is_set():
                     log.warning("schedules: %s", error)

@@ -8,13 +8,13 @@
 -- REPLY   1 where something changed, 0 where all was known
 -- REJECT  BZARG step=
 -- COST    O(workers) when new, else O(1)
--- KEEPS   code records are written once: content-addressed
+-- KEEPS   code records are addressed by their content; one that is signed with another key replaces the same one
 -- @include _clock
 -- @include _bell
 local q = cmsgpack.unpack(ARGV[2])
 if q.step == '' then return redis.error_reply('BZARG step=') end
 clock(ARGV[1])
-redis.call('SET', P .. 'code:' .. q.hash, ARGV[3], 'NX')
+if redis.call('GET', P .. 'code:' .. q.hash) ~= ARGV[3] then redis.call('SET', P .. 'code:' .. q.hash, ARGV[3]) end
 if (redis.call('HGET', P .. 'limits', q.step) or '') ~= q.limits then
   if q.limits == '' then redis.call('HDEL', P .. 'limits', q.step) else redis.call('HSET', P .. 'limits', q.step, q.limits) end
   ring(q.step)

@@ -8,13 +8,16 @@
 -- REPLY   1 where it is new or differs, 0 where it was so before
 -- REJECT  BZARG name=
 -- COST    O(log schedules)
--- KEEPS   a schedule that is defined again as it was keeps its next tick, and stays paused
+-- KEEPS   a schedule that is defined again as it was keeps its next tick, stays paused, and has the new signature
 -- @include _clock
 local q = cmsgpack.unpack(ARGV[2])
 if q.name == '' then return redis.error_reply('BZARG name=') end
 clock(ARGV[1])
 local key = P .. 'sched:' .. q.name
-if redis.call('HGET', key, 'version') == q.version then return 0 end
+if redis.call('HGET', key, 'version') == q.version then
+  redis.call('HSET', key, 'record', ARGV[3], 'payload', ARGV[4])
+  return 0
+end
 redis.call('DEL', key)
 redis.call('HSET', key, 'version', q.version, 'step', q.step, 'prio', q.prio, 'expires_ms', string.format('%.0f', q.expires_ms),
   'record', ARGV[3], 'payload', ARGV[4])
