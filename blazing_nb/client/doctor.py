@@ -103,7 +103,7 @@ def diagnose(app: Blazing) -> Diagnosis:
 def _refused(error: BlazingError) -> Finding:
     """What kept us from looking on."""
     if "NOPERM" in str(error):
-        advice = "Give the user the app's commands and keys: docs/tls-and-acl.md."
+        advice = "Give the user the app's commands and keys: docs/howto/tls-and-acl.md."
         return Finding("permissions", BAD, str(error), advice)
     if isinstance(error, StoreUnsuitable):
         return Finding("server", BAD, str(error), "As it says.")
