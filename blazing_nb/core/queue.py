@@ -7,14 +7,17 @@ on a real server, and compares all that can be seen after each step. Time is an 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
+from blazing_nb.core.join import Tally, verdict
+
 DEATHS, ALONE = 3, 2
 HIGH_FIRST, LOW_FIRST = ("h", "n", "l"), ("l", "n", "h")
 PARKED = "@parked"
+NEVER_MS = 9_000_000_000_000_000
 
 
 class Dot(NamedTuple):
@@ -45,6 +48,11 @@ class Entry(msgspec.Struct):
     due_ms: int = 0
     solo: bool = False
     cancel: bool = False
+    waited: int = 0
+    """The last claim that gave it back until others are final."""
+    groups: list[Tally[Dot]] | None = None
+    """What it waits for, or waited for; and not before `after_ms`."""
+    after_ms: int = 0
 
 
 class Limit(NamedTuple):
@@ -63,6 +71,7 @@ class Row(NamedTuple):
     letter: str
     delay_ms: int = 0
     next_step: str = ""
+    groups: tuple[Tally[Dot], ...] = ()
 
 
 class Queue:
@@ -81,6 +90,8 @@ class Queue:
         """The token of the last failed attempt that was parked for another."""
         self.follows: dict[Dot, Dot] = {}
         """What a commit enqueued, by what it committed (I11)."""
+        self.settled: list[tuple[Dot, str]] = []
+        """What became final and is still to be handed on to who waits for it."""
         self.own = (0, 0)
         """Incarnation and counter of the segments that the store writes."""
         self.done: dict[Dot, int] = {}
@@ -121,7 +132,14 @@ class Queue:
     # -- enqueue -----------------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, dots: list[Dot], now_ms: int, *, cap: int = 0, delay_ms: int | None = None, expires_ms: int = 0
+        self,
+        dots: list[Dot],
+        now_ms: int,
+        *,
+        cap: int = 0,
+        delay_ms: int | None = None,
+        expires_ms: int = 0,
+        joins: Mapping[Dot, tuple[Tally[Dot], ...]] | None = None,
     ) -> str:
         """Consecutive operations of one segment: added, known, fenced or full."""
         now_ms = self.clock(now_ms)
@@ -137,6 +155,9 @@ class Queue:
             self.live[dot] = Entry(now_ms, now_ms + expires_ms if expires_ms else 0)
             if delay_ms is not None:
                 self._park(dot, now_ms + delay_ms)
+        for dot, groups in (joins or {}).items():
+            self._await(dot, groups, self.live[dot].deadline_ms or NEVER_MS, now_ms + (delay_ms or 0), now_ms)
+        self.settle(now_ms)
         self.last[segment] = (dots[-1].incarnation, dots[-1].counter)
         if delay_ms is None:
             self.turns += 1
@@ -149,12 +170,16 @@ class Queue:
     def commit(self, worker: str, incarnation: int, rows: Iterable[Row], now_ms: int) -> tuple[int, list[Dot]]:
         """How many were accepted, and which were another's."""
         accepted, lost, written = 0, [], set[str]()
-        for dot, claims, letter, delay_ms, next_step in rows:
+        for dot, claims, letter, delay_ms, next_step, groups in rows:
             entry, token = self.live.get(dot), f"{incarnation}-{claims}"
             if entry is not None and entry.owner == worker and entry.claims == claims:
                 accepted += 1
                 follows = next_step and letter == "S" and not entry.cancel
-                self._commit(dot, entry, "C" if next_step and not follows else letter, token, now_ms + delay_ms)
+                if letter == "J" and not entry.cancel:
+                    self.retried[dot], entry.waited = token, claims
+                    self._await(dot, groups, NEVER_MS, 0, now_ms)
+                else:
+                    self._commit(dot, entry, "C" if next_step and not follows else letter, token, now_ms + delay_ms)
                 if follows:
                     self.follows[dot] = self._write(next_step, now_ms, written)
             elif self.final.get(dot, "?")[1:] != token and self.retried.get(dot) != token:
@@ -174,7 +199,7 @@ class Queue:
         return dot
 
     def _commit(self, dot: Dot, entry: Entry, letter: str, token: str, due_ms: int) -> None:
-        if letter == "R" and entry.cancel:
+        if letter in "RJ" and entry.cancel:
             letter = "C"
         if letter == "S":
             self.done[dot] = self.done.get(dot, 0) + 1
@@ -187,6 +212,38 @@ class Queue:
     def _finish(self, dot: Dot, letter: str, token: str) -> None:
         del self.live[dot]
         self.final[dot] = letter + token
+        self.settled.append((dot, letter))
+
+    # -- waiting for others ------------------------------------------------------------------------------------------
+
+    def _await(self, dot: Dot, groups: tuple[Tally[Dot], ...], due_ms: int, after_ms: int, now_ms: int) -> None:
+        """Park it until its groups are decided. Those already final, or of whom nothing is known, count at once."""
+        entry = self.live[dot]
+        entry.groups, entry.after_ms = list(groups), after_ms
+        self._park(dot, due_ms)
+        for group in groups:
+            for member in sorted(group.missing):
+                if member not in self.live:
+                    group.tell(member, self.final.get(member, "?")[0])
+        self._decide(dot, now_ms)
+
+    def settle(self, now_ms: int) -> None:
+        """Hand on what became final, also what that ends."""
+        while self.settled:
+            member, letter = self.settled.pop(0)
+            for dot, entry in list(self.live.items()):
+                if entry.groups is not None and verdict(entry.groups) == "":
+                    for group in entry.groups:
+                        group.tell(member, letter)
+                    self._decide(dot, now_ms)
+
+    def _decide(self, dot: Dot, now_ms: int) -> None:
+        entry = self.live[dot]
+        found = verdict(entry.groups or [])
+        if found == "go":
+            entry.due_ms = max(now_ms, entry.after_ms)
+        elif found:
+            self._finish(dot, found, f"0-{entry.claims}")
 
     def _park(self, dot: Dot, due_ms: int) -> None:
         entry = self.live[dot]
@@ -209,7 +266,9 @@ class Queue:
         self.rescue(now_ms)
         if worker not in self.leases or not budget:
             return accepted, lost, []
-        return accepted, lost, self.claim(worker, incarnation, budget, steps, now_ms)
+        taken = self.claim(worker, incarnation, budget, steps, now_ms)
+        self.settle(now_ms)
+        return accepted, lost, taken
 
     def claim(self, worker: str, incarnation: int, budget: int, steps: list[str], now_ms: int) -> list[Dot]:
         taken: list[Dot] = []
@@ -309,12 +368,14 @@ class Queue:
         """Every claim of a worker whose lease is over goes back; the third death ends an operation."""
         for worker in [worker for worker, end in self.leases.items() if end < now_ms]:
             self._lose(worker, now_ms)
+        self.settle(now_ms)
 
     def retire(self, worker: str, now_ms: int) -> bool:
         now_ms = self.clock(now_ms)
         known = worker in self.leases
         if known:
             self._lose(worker, now_ms)
+        self.settle(now_ms)
         return known
 
     def _lose(self, worker: str, now_ms: int) -> None:
@@ -349,6 +410,7 @@ class Queue:
             return "ABSENT"
         if entry.owner in ("", PARKED):
             self._finish(dot, "C", f"0-{entry.claims}")
+            self.settle(self.seen_ms)
             return "CANCELLED"
         if waiting:
             return "CLAIMED"
@@ -362,5 +424,6 @@ class Queue:
         entry = self.live.get(dot)
         if entry is None:
             return ("FINAL" if dot in self.final else "ABSENT"), 0, 0, 0
-        name = {"": "PENDING", PARKED: "RETRYING" if entry.claims else "SCHEDULED"}.get(entry.owner, "CLAIMED")
+        parked = "RETRYING" if entry.claims > entry.waited else "SCHEDULED"
+        name = {"": "PENDING", PARKED: parked}.get(entry.owner, "CLAIMED")
         return name, entry.claims, entry.deaths, entry.releases

@@ -53,6 +53,6 @@ def register(store: Store, op: str, joins: Join, *, round_: int = 0, now_ms: int
         done = store.join(op, round_, done, joins.heads(), joins.rows(done, A_CALL), now_ms=now_ms)
 
 
-def suspend_body(joins: Join, due_ms: int = 0) -> bytes:
+def suspend_body(joins: Join, claimed_ms: int, due_ms: int = 0) -> bytes:
     """The body of a commit that gives an operation back until others are final; `register` before, under its claim."""
-    return b"J" + msgspec.msgpack.encode([due_ms, joins.heads(), joins.inline()])
+    return b"J" + msgspec.msgpack.encode([due_ms, joins.heads(), joins.inline(), claimed_ms])

@@ -318,7 +318,7 @@ class Executor:
             return Finished(job, b"", 0, f"its history could not be read: {error}")
         if isinstance(error, NotYet):
             self._forget(execution)
-            return Finished(job, suspend_body(error.join), 0, retention_ms=execution.retention_ms)
+            return Finished(job, suspend_body(error.join, job.claimed_ms), 0, retention_ms=execution.retention_ms)
         if isinstance(error, TrustError):
             with about(job.operation, job.attempt):
                 log.error("refused %s: %s", job.operation, error)

@@ -332,7 +332,9 @@ class TestSuspended:
 
     def suspend(self, bench: JoinBench, claims: int, join: Join) -> int:
         group = Group("f:n:n1", 100, 60_000, [f"{bench.node}-1"], [claims], [7], [T0])
-        reply = bench.store.turn(bench.a, bench.workers[bench.a], [group], [suspend_body(join)], [], now_ms=bench.now)
+        reply = bench.store.turn(
+            bench.a, bench.workers[bench.a], [group], [suspend_body(join, T0)], [], now_ms=bench.now
+        )
         return reply.accepted
 
     def claim_first(self, bench: JoinBench) -> None:

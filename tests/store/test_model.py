@@ -21,11 +21,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from blazing_nb.core.dot import OperationId
+from blazing_nb.core.dependency import Members
+from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.effect import Effect
+from blazing_nb.core.join import Tally
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.queue import PARKED, Dot, Limit, Queue, Row
 from blazing_nb.errors import SegmentFull
+from blazing_nb.store.join import Join, suspend_body
 from blazing_nb.store.store import Chunk, Follow, Group, Store
 
 T0 = 1_800_000_000_000
@@ -150,6 +153,50 @@ class Machine(RuleBasedStateMachine):
         self.send(chunk)
         return chunk
 
+    @rule(
+        target=chunks,
+        step=st.sampled_from(STEPS),
+        node=st.sampled_from(NODES),
+        data=st.data(),
+        n=st.integers(1, 3),
+        delay_ms=st.sampled_from([0, 0, 300]),
+        expires_ms=st.sampled_from([0, 0, 500]),
+    )
+    def enqueue_with_dependencies(
+        self, step: str, node: str, data: st.DataObject, n: int, delay_ms: int, expires_ms: int
+    ) -> object:
+        """I11: on what is not final, is final, or was never stored."""
+        if not self.dots:
+            return multiple()
+        first = self.counters[node] + 1
+        self.counters[node] += n
+        joins = [Join(self.some_groups(data), at) for at in range(n)]
+        payloads = [b"x"] * n
+        chunk = Chunk(
+            step, "d", node, self.nodes[node], first, payloads, 0, "", 0, delay_ms, 0, expires_ms, joins=joins
+        )
+        self.send(chunk)
+        return chunk
+
+    def some_groups(self, data: st.DataObject) -> tuple[Members, ...]:
+        unknown = Dot("f:n:n1", self.nodes["n1"], 1_000_000)
+        pool = [*self.dots[-12:], *self.dots[-12:], unknown]
+        groups = []
+        for _ in range(data.draw(st.integers(1, 2))):
+            members = sorted(data.draw(st.sets(st.sampled_from(pool), min_size=1, max_size=4)))
+            needed = data.draw(st.integers(1, len(members)))
+            counts, ending = data.draw(st.sampled_from([("S", "F"), ("S", "C"), ("*", ""), ("S", "")]))
+            groups.append(Members(tuple(_op(dot).range for dot in members), needed, counts, ending))
+        return tuple(groups)
+
+    @rule(row=held, data=st.data())
+    def suspend(self, row: tuple[str, Dot, int], data: st.DataObject) -> None:
+        """A worker gives back what waits for others."""
+        worker, dot, claims = row
+        if self.dots:
+            groups = tuple(group for group in self.some_groups(data) if dot not in map(_dot, group.ranges))
+            self.turn(worker, [Row(dot, claims, "J", groups=_tallies(groups))], 0, STEPS, groups)
+
     @rule(chunk=chunks)
     def enqueue_again(self, chunk: Chunk) -> None:
         """C1: its reply was lost. C6: or its node came back meanwhile."""
@@ -159,7 +206,10 @@ class Machine(RuleBasedStateMachine):
         segment = f"{chunk.step}:{chunk.prio}:{chunk.node}"
         dots = [Dot(segment, chunk.incarnation, chunk.first + i) for i in range(len(chunk.payloads))]
         delay = chunk.delay_ms if chunk.prio == "d" else None
-        expected = self.model.enqueue(dots, self.now, cap=chunk.cap, delay_ms=delay, expires_ms=chunk.expires_ms)
+        joins = {dots[join.at]: _tallies(join.groups) for join in chunk.joins}
+        expected = self.model.enqueue(
+            dots, self.now, cap=chunk.cap, delay_ms=delay, expires_ms=chunk.expires_ms, joins=joins
+        )
         try:
             answer = self.store.enqueue(chunk, now_ms=self.now)
         except SegmentFull:
@@ -203,7 +253,9 @@ class Machine(RuleBasedStateMachine):
         rows = {dot: claims for _, dot, claims in (other, row)}
         return self.turn(row[0], [Row(dot, claims, "S") for dot, claims in rows.items()], budget, STEPS)
 
-    def turn(self, worker: str, rows: list[Row], budget: int, steps: list[str]) -> object:
+    def turn(
+        self, worker: str, rows: list[Row], budget: int, steps: list[str], waits: tuple[Members, ...] = ()
+    ) -> object:
         groups, bodies, payloads = [], [], list[bytes]()
         rows = sorted(rows, key=lambda row: (row[0].segment, row[0].incarnation, row[0].counter))
         for segment, members in itertools.groupby(rows, key=lambda row: row[0].segment):
@@ -216,7 +268,7 @@ class Machine(RuleBasedStateMachine):
                     payloads.append(b"next")
                     follows.append(Follow(index, len(payloads), row.next_step, "n", 1, "", 0, 0))
             groups.append(Group(segment, 100, 60_000, ids, claims, [7] * len(part), [T0] * len(part), follows))
-            bodies += [_body(row) for row in part]
+            bodies += [suspend_body(Join(waits), T0) if row.letter == "J" else _body(row) for row in part]
         lanes = [(budget, steps)] if budget else []
         accepted, lost, taken = self.model.turn(
             worker, self.workers[worker], rows, budget, steps if budget else [], self.now
@@ -316,7 +368,18 @@ class Machine(RuleBasedStateMachine):
             assert int(call("HGET", f"{prefix}stats:{step}", "flight") or 0) == self.model.flight(step)
         parked_keys = [*(f"parked:{step}" for step in STEPS), "solo"]
         members = {m.decode() for key in parked_keys for m in call("ZRANGE", prefix + key, 0, -1)}
+        assert not call("EXISTS", f"{prefix}settled")
+        waits = {m.decode() for m in call("ZRANGE", f"{prefix}joins", 0, -1)}
+        assert waits == {_op(dot).text for dot, entry in self.model.live.items() if entry.groups is not None}
         assert members == {dot.member for dot, entry in self.model.live.items() if entry.owner == PARKED}
+
+
+def _dot(range_: Range) -> Dot:
+    return Dot(f"{range_.step}:{range_.prio}:{range_.node}", range_.incarnation, range_.first)
+
+
+def _tallies(groups: tuple[Members, ...]) -> tuple[Tally[Dot], ...]:
+    return tuple(Tally.begin(set(map(_dot, g.ranges)), g.needed, g.counts, g.ending) for g in groups)
 
 
 def _op(dot: Dot) -> OperationId:
