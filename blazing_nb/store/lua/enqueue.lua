@@ -29,6 +29,7 @@
 -- @include _cancel
 -- @include _hold
 -- @include _join
+-- @include _settle
 -- @include _enroll
 -- @include _await
 local q = cmsgpack.unpack(ARGV[2])
@@ -75,6 +76,7 @@ if q.prio == 'd' then
   for _, row in ipairs(q.joins) do waits[row[1] + 1] = deadline or NEVER end
   for i = 1, n do schedule(name, id_at(q.first + i - 1), waits[i] or due) end
   for _, row in ipairs(q.joins) do await(name .. ':' .. id_at(q.first + row[1]), '0', row[2], row[3], due, now) end
+  settle(now)
 else
   activate(name)
 end
