@@ -114,7 +114,9 @@ class Blazing:
         rows = [(step.name, step.lane, repr(step)) for step in self.steps.values()]
         facts: list[tuple[str, object]] = [("", "closed" if self._closed else "not connected")]
         if self.connected:
-            facts = [("at", shown(self._store.url)), ("workers here", len(self.workers))]
+            url = shown(self._store.url)
+            facts = [("at", "a socket of this machine" if url.startswith("unix:") else url)]
+            facts.append(("workers here", len(self.workers)))
         return card("App", self.app_id, facts, table(("step", "lane", "function"), rows))
 
     def __reduce__(self) -> tuple[object, ...]:

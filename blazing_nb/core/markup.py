@@ -14,6 +14,7 @@ from blazing_nb.core.text import one_line
 
 SHOWN = 20
 """Rows of a table in a repr."""
+SOON_S = 0.2
 _BAR = "display:inline-block;height:10px;vertical-align:middle"
 
 
@@ -119,6 +120,8 @@ def duration(seconds: float) -> str:
 
 def _facts(tally: Tally) -> list[str]:
     facts = [f"{tally.done:,g}/{tally.total:,g}", f"{tally.share:.0%}"]
+    if tally.finished and tally.elapsed_s < SOON_S:
+        return facts  # nobody saw how long it took
     if tally.finished:
         return [*facts, f"in {duration(tally.elapsed_s)}", f"{tally.rate:,.3g}/s"]
     if tally.left_s is not None:

@@ -1,0 +1,46 @@
+"""`python -m tests.notebook.execute NAME...`: makes notebooks from their sources and executes them for the repository.
+
+Each runs in a fresh kernel on a fresh server, in a state directory of its own that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+
+
+def execute(notebook: nbformat.NotebookNode, timeout: float = 110) -> None:
+    """Run all cells; they are left with their outputs."""
+    resources = {"metadata": {"path": str(FOLDER)}}
+    NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=resources).execute(env={**os.environ})
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Leave out what is of this run only."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+
+
+def main(names: list[str]) -> None:
+    home = Path(tempfile.mkdtemp(prefix="bzh-", dir="/tmp"))
+    os.environ.update(BLAZING_HOME=str(home), BLAZING_SOCKET_DIR=str(home / "run"), IPYTHONDIR=str(home / "ipython"))
+    for name in names:
+        notebook = jupytext.read(FOLDER / f"{name}.py")
+        execute(notebook, 600)
+        tidy(notebook)
+        nbformat.write(notebook, FOLDER / f"{name}.ipynb")
+    shutil.rmtree(home)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
