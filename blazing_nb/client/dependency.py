@@ -14,6 +14,7 @@ from blazing_nb.client.operation import Operation
 from blazing_nb.core.codec import Prepared
 from blazing_nb.core.dependency import ALL, FIRST, ONE, Dependency, Members, groups_of, replace
 from blazing_nb.core.dot import Range, ranges_of
+from blazing_nb.core.replay import replaying
 from blazing_nb.errors import UsageError
 from blazing_nb.store.join import INLINE, Join
 
@@ -39,14 +40,17 @@ class First:
         return f"<code>{escape(repr(self))}</code>"
 
 
-def first(handles: Batch | Iterable[Operation], k: int = 1) -> First:
+def first(handles: Batch | Iterable[Any], k: int = 1) -> First:
     """The first `k` of many, as an argument of another operation, which starts as soon as they are there.
 
     With `on_failure="fail"` the first that succeed, and too many failures end it; with "skip" the first that succeed,
     or as many as did when all are final; with "collect" the first that are final, exceptions as values.
 
+    In a workflow `await first([ask(x) for x in mirrors])` is the list of the first `k` values; the other calls are
+    cancelled.
+
     Args:
-        handles: a batch, or operations of one app.
+        handles: a batch, or operations of one app; in a workflow, its calls or coroutines of its own.
         k: 1 to as many as they are.
 
     Raises:
@@ -59,6 +63,9 @@ def first(handles: Batch | Iterable[Operation], k: int = 1) -> First:
     kept = [handles] if isinstance(handles, Batch) else list(handles)
     if not kept or isinstance(k, bool) or not isinstance(k, int):
         raise UsageError(f"first takes a batch or operations, and a whole number, not {handles!r}, {k!r}.")
+    replay = replaying.get()
+    if replay is not None and 1 <= k <= len(kept):
+        return replay.first(kept, k)  # type: ignore[return-value]
     ranges = _ranges(kept)
     if not 1 <= k <= sum(map(len, ranges)):
         raise UsageError(f"first takes 1 to {sum(map(len, ranges))} of these operations, not {k}.")

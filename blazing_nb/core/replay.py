@@ -34,6 +34,9 @@ class Replay(Protocol):
     def gather(self, awaitables: Sequence[Awaitable[Any]], return_exceptions: bool) -> Awaitable[list[Any]]:
         """All of them, in order."""
 
+    def first(self, awaitables: Sequence[Awaitable[Any]], k: int) -> Awaitable[list[Any]]:
+        """The first `k` values; the others are given up."""
+
 
 replaying: ContextVar[Replay | None] = ContextVar("replaying", default=None)
 """The workflow that runs here; None outside of one."""

@@ -186,6 +186,28 @@ class WorkflowRun:
             self._groups.append([future.position for future in futures if isinstance(future, CallFuture)])
         return asyncio.gather(*futures, return_exceptions=return_exceptions)
 
+    async def first(self, awaitables: Sequence[Awaitable[Any]], k: int) -> list[Any]:
+        """The first `k` values, in the order in which they come; the others are given up. Raises the last exception
+        where too few succeed."""
+        pending = [asyncio.ensure_future(awaitable, loop=self._loop) for awaitable in awaitables]
+        values: list[Any] = []
+        failure: BaseException = asyncio.CancelledError()
+        try:
+            while len(values) < k:
+                if len(pending) < k - len(values):
+                    raise failure
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for future in [future for future in pending if future.done()]:
+                    pending.remove(future)
+                    error = asyncio.CancelledError() if future.cancelled() else future.exception()
+                    if error is None:
+                        values.append(future.result())
+                    failure = error or failure
+        finally:
+            for future in pending:
+                future.cancel()
+        return values[:k]
+
     # -- whether it is still the same workflow
 
     def _compare(self, position: int, known: tuple[OperationId, str], invocation: Invocation) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blazing_nb import Blazing, Status, Worker, current, errors, gather
+from blazing_nb import Blazing, Status, Worker, current, errors, first, gather
 from blazing_nb.client.step import Step
 from tests.client.test_feature import until
 
@@ -156,6 +156,47 @@ def test_the_form_that_finishes_first_wins_again_at_each_replay(
         return [*first, second, await twice(5)]
 
     assert race.enqueue(str(tmp_path / "go")).result(20) == [2, "held", 10]
+
+
+def test_the_first_of_several_and_the_others_are_given_up(
+    app: Blazing, worker: Worker, steps: tuple[Step, ...], tmp_path: Path
+) -> None:
+    twice, failing, holding = steps
+
+    @app.workflow
+    async def race(path: str) -> list[Any]:
+        one = await first([holding(path), failing(1), twice(3)])
+        two = await first([twice(1), twice(2), holding.options(delay=60)(path)], 2)
+        try:
+            await first([failing(5), holding.options(delay=60)(path)], 2)
+        except LookupError as error:
+            return [one, sorted(two), str(error)]
+        return []
+
+    assert race.enqueue(str(tmp_path / "go")).result(20) == [[6], [2, 4], "no 5"]
+    until(lambda: totals(app, "hold").finished == 3)
+
+
+def test_a_cancelled_call_raises_at_its_await_and_a_retry_begins_anew(
+    app: Blazing, worker: Worker, steps: tuple[Step, ...]
+) -> None:
+    twice, *_ = steps
+    twice.pause()
+
+    @app.workflow
+    async def order(x: set[int]) -> int:
+        return int(await twice(len(x)))
+
+    operation = order.options(key="7").enqueue({1, 2})
+    assert order.options(key="7").enqueue({1, 2}).id == operation.id
+    until(lambda: app.snapshot().waiting == 1)
+    [call] = [row for row in app.operations(step="double").to_frame()["id"]]
+    app.attach(call).cancel()
+    with pytest.raises(errors.OperationCancelled):
+        operation.result(10)
+    assert operation.status is Status.FAILED
+    twice.resume()
+    assert operation.retry().result(10) == 4
 
 
 def test_coroutines_of_its_own_run_beside_each_other(app: Blazing, worker: Worker, steps: tuple[Step, ...]) -> None:
