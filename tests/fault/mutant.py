@@ -29,7 +29,9 @@ class Mutant(NamedTuple):
     wrong: str
 
 
-TESTS = tuple(f"tests/store/test_{name}.py" for name in ("script", "follow", "join", "wait", "effect", "sharing"))
+TESTS = tuple(
+    f"tests/store/test_{name}.py" for name in ("script", "follow", "join", "wait", "effect", "sharing", "tick")
+)
 MUTANTS = {
     "no_fence": Mutant("_commit", "if have[id] == claims[i] then", "if true then"),
     "fence_without_claim_number": Mutant("_commit", "if have[id] == claims[i] then", "if have[id] then"),
@@ -41,6 +43,10 @@ MUTANTS = {
     "effect_of_a_failure": Mutant("_commit", "if letter == 'S' then effect", "if letter then effect"),
     "effects_of_all": Mutant("_effect", "ipairs(EFFECTS[op] or {})", "ipairs(select(2, next(EFFECTS)) or {})"),
     "a_message_is_published_twice": Mutant("publish", "if tonumber(n) >= q.n then", "if false then"),
+    "tick_fired_by_whoever_comes": Mutant("tick", "if due ~= q.due_ms or version", "if version"),
+    "tick_is_not_its_operations_key": Mutant("tick", "if redis.call('EXISTS', uniq) == 0 then", "if true then"),
+    "schedule_defined_again_begins_anew": Mutant("schedule", "'version') == q.version then", "'version') == '' then"),
+    "old_messages_go_silently": Mutant("_append", "if #old > 0 then", "if false then"),
     "merge_takes_the_last": Mutant("merge", "if not old or larger(old, ARGV[i + 1]) then", "if true then"),
     "fence_by_number_of_rows": Mutant(
         "_commit",
