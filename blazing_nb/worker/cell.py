@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from blazing_nb.core.cell import Cell, CellResult, compiled
@@ -126,7 +126,7 @@ def _result(cell: Cell, names: dict[str, Any], before: dict[str, Any]) -> CellRe
     left: dict[str, str] = {}
     together = 0
     for name, value in names.items():
-        if name.startswith("_") or isinstance(value, ModuleType) or value is before.get(name, _MISSING):
+        if name.startswith("_") or _is_imported(value) or value is before.get(name, _MISSING):
             continue
         size, reason = _size(name, value)
         if reason or together + size > TOGETHER:
@@ -136,6 +136,13 @@ def _result(cell: Cell, names: dict[str, Any], before: dict[str, Any]) -> CellRe
     if left:
         print(f"[stay here: {', '.join(f'{n} ({why})' for n, why in left.items())}]", file=sys.stderr)
     return CellResult(values, left)
+
+
+def _is_imported(value: Any) -> bool:
+    """Whether it is a module, or a function or class of one: the notebook imports what it needs."""
+    return isinstance(value, ModuleType) or (
+        isinstance(value, type | FunctionType | BuiltinFunctionType) and value.__module__ != "__main__"
+    )
 
 
 def _size(name: str, value: Any) -> tuple[int, str]:

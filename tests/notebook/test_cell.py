@@ -231,7 +231,7 @@ def test_a_cell_that_looks_at_nothing_can_be_cancelled(shared: Kernel, app: Blaz
 
 def test_what_a_cell_defines_comes_back(shared: Kernel) -> None:
     shared.run(
-        "%%blazing run --wait\n"
+        "%%blazing run --wait --name classes\n"
         "from dataclasses import dataclass\n"
         "@dataclass\n"
         "class Point:\n"
@@ -241,6 +241,7 @@ def test_what_a_cell_defines_comes_back(shared: Kernel) -> None:
         "def far(p): return p.moved().moved()"
     )
     assert shared.value("(far(point).x, type(point) is Point)") == (21, True)
+    assert shared.value("sorted(_.result())") == ["Point", "far", "point", "step"]
     missing = shared.run("%%blazing map x in [1] --out z\ny = x")
     assert missing
     shared.run("_.results(20)", fails=True)
