@@ -49,9 +49,13 @@ class Follower:
         self.thread.start()
 
     def follow(self) -> None:
-        """Follow until it is done, or the app is closed."""
-        while not self._turn():
-            pass
+        """Follow until it is done, or the app is closed. Ctrl-C ends the following only."""
+        try:
+            while not self._turn():
+                pass
+        except KeyboardInterrupt:
+            self._tell("goes on, not followed any more: %blazing attach finds it")
+            raise
 
     def _turn(self) -> bool:
         if self._app.closed:

@@ -270,6 +270,22 @@ def test_what_the_user_assigned_meanwhile_stays(shared: Kernel, tmp_path: Path) 
     assert shared.value("handle.result()") == {"mine": "the cell", "theirs": "the cell"}
 
 
+def test_an_interrupt_ends_the_waiting_and_not_the_cell(shared: Kernel, tmp_path: Path) -> None:
+    shared.run(f"import pathlib, time\npath = {str(tmp_path / 'go')!r}")
+    cell = shared.begin(
+        "%%blazing run --wait --name patient\n"
+        "print('on')\n"
+        "while not pathlib.Path(path).exists(): time.sleep(0.01)\npatience = 9"
+    )
+    shared.until(lambda: "on" in shared.text(cell))
+    shared.interrupt()
+    assert shared.end(cell) == "error"
+    assert "goes on" in shared.states(cell)[-1]
+    (tmp_path / "go").touch()
+    ended(shared, shared.run("%blazing attach patient"))
+    assert shared.value("patience") == 9
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [

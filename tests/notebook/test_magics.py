@@ -104,6 +104,9 @@ def test_loading_twice_and_unloading_is_harmless(shell: InteractiveShell) -> Non
         ("%blazing ", {"up", "down", "status", "workers", "segments"}),
         ("%blazing up --", {"--app", "--workers", "--url"}),
         ("%blazing segments ", {"--once", "--app"}),
+        ("%%blazing ", {"run", "map"}),
+        ("%%blazing run --lane ", {"thread", "process"}),
+        ("%%blazing map x in y --", {"--out", "--name", "--wait"}),
     ],
 )
 def test_verbs_and_flags_are_completed(shell: InteractiveShell, line: str, expected: set[str]) -> None:
