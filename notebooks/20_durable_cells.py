@@ -1,0 +1,123 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Cells that outlive the kernel, and what happens when something breaks
+#
+# *For anyone who waits for cells. Ten minutes.*
+#
+# You will run a cell on a worker, see its output arrive here, find it again by its name as another kernel would, run a cell once for each of
+# many items, look into one that failed, and then kill workers on purpose to see that nothing is lost.
+
+# %%
+import os
+import random
+
+os.environ["NODE_ID"] = "notebook"  # the name that this notebook writes under; unset, a unique one
+# %load_ext blazing_nb
+# %blazing up --app cells
+app.workers.start(2, lease=1.0)
+# %% [markdown]
+# ## A durable cell
+#
+# `%%blazing run` sends the text of the cell with the variables that it reads, `points` and `hits` here, functions with what they use. A worker runs it;
+# what it prints and displays appears below it. `--wait` blocks until it is done; without it the cell returns at once, and its output
+# goes on arriving while you work elsewhere.
+
+# %%
+points = 200_000
+
+
+def hits(seed, points):
+    chance = random.Random(seed)
+    return sum(chance.random() ** 2 + chance.random() ** 2 < 1 for _ in range(points))
+
+
+# %%
+# %%blazing run --name pi --wait
+from IPython.display import SVG
+
+from blazing_nb import current
+
+found = 0
+for part in range(4):
+    found += hits(part, points)
+    current().progress(part + 1, 4)
+    print(f"part {part + 1}: {4 * found / points / (part + 1):.4f}")
+estimate = 4 * found / points / 4
+bar = f'<rect width="{100 * estimate / 4:.1f}" height="12" fill="#0072b2"/>'
+SVG(f'<svg xmlns="http://www.w3.org/2000/svg" width="100" height="12"><title>pi, of 4</title>{bar}</svg>')
+
+# %% [markdown]
+# `found` and `estimate` came back: they are ordinary variables of this notebook now. The cell itself is recorded under its name. Restart the kernel, if
+# you like, even while it runs: `attach` shows its output so far, and goes on following.
+
+# %%
+# run = %blazing attach pi
+run.wait(10)
+print(run.status, "-", run.logs().splitlines()[0])
+run.result()["estimate"]
+
+# %% [markdown]
+# ## Once for each item
+#
+# The value is a batch, with a name too if you give one.
+
+# %%
+# %%blazing map seed in range(8) --name seeds --wait
+4 * hits(seed, points) / points
+
+# %%
+estimates = app.attach("seeds").results()
+print(f"{min(estimates):.3f} to {max(estimates):.3f}")
+
+# %% [markdown]
+# ## A cell that fails
+#
+# The error has the cell's own line numbers. `reproduce()` brings its text and variables here and runs it, so that `%debug` could look into it.
+
+# %%
+shares = {"a": 3, "b": 0}
+
+# %%
+# %%blazing run --name shares
+for name, share in shares.items():
+    print(name, hits(0, 5 * points) / share)
+
+# %%
+# failed = %blazing attach shares
+error = failed.exception(20)
+print(next(line for line in str(error.__cause__).splitlines() if "<cell" in line))
+try:
+    failed.reproduce()
+except ZeroDivisionError as again:
+    print("here too:", again)
+
+# %% [markdown]
+# ## Break it
+#
+# The fault lab enqueues work and kills a worker in the middle of it, twice. The supervisor starts others; what the dead ones held runs again
+# elsewhere. Watch the two promises: *lost 0, committed twice 0*.
+
+# %%
+# lab = %blazing faults kill
+
+# %% [markdown]
+# What you have seen, as assertions; then the workers and the server stop. What is stored stays on disk.
+
+# %%
+assert abs(estimate - 3.1416) < 0.02 and len(estimates) == 8
+assert run.result()["estimate"] == estimate
+assert type(error).__name__ == "ZeroDivisionError" and 'File "<cell shares>", line 3' in str(error.__cause__)
+assert lab.holds and lab.experiment.reading.finished == 400
+# %blazing down
