@@ -55,6 +55,15 @@ def top(app: Blazing, args: argparse.Namespace) -> int:
     return 0
 
 
+def _ports(text: str) -> range:
+    """`9100`, or `9100-9163` with its end."""
+    first, _, last = text.partition("-")
+    found = range(int(first), int(last or first) + 1) if first.isdigit() and (last or first).isdigit() else None
+    if not found or found[-1] > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a port nor FIRST-LAST")
+    return found
+
+
 def _worker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worker-id", metavar="WORKER", help="a name to be seen by; default: unique")
     parser.add_argument("--lease", type=float, default=10.0, metavar="S", help="seconds (default: 10)")
@@ -64,11 +73,18 @@ def _worker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--owner", default="", metavar="PID:START", help="end with that process")
     parser.add_argument("--grace", type=float, default=30.0, metavar="S", help="seconds to finish (default: 30)")
     parser.add_argument("--key-file", metavar="PATH", help="the app's keys, mode 0600; default: BLAZING_KEY_FILE")
-    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="for Prometheus; 0: any; default: none")
+    port = os.environ.get("BLAZING_METRICS_PORT") or None
+    text = "for Prometheus; 0: any; 9100-9163: the first free one; default: BLAZING_METRICS_PORT, else none"
+    parser.add_argument("--metrics-port", type=_ports, default=port, metavar="PORT", help=text)
     parser.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST", help="default: 127.0.0.1")
-    formats, levels = ("text", "json"), ("debug", "info", "warning", "error")
-    parser.add_argument("--log-format", choices=formats, default="text", help="of the log on stderr (default: text)")
-    parser.add_argument("--log-level", choices=levels, default="info", help="debug also says why attempts failed")
+    format_, level = os.environ.get("BLAZING_LOG_FORMAT", "text"), os.environ.get("BLAZING_LOG_LEVEL", "info")
+    text = "of the log on stderr; default: BLAZING_LOG_FORMAT, else text"
+    parser.add_argument("--log-format", choices=("text", "json"), default=format_, help=text)
+    levels, text = (
+        ("debug", "info", "warning", "error"),
+        "debug: why attempts failed; default: BLAZING_LOG_LEVEL, else info",
+    )
+    parser.add_argument("--log-level", choices=levels, default=level, help=text)
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.core.metrics import Histogram, cumulative, total_s
@@ -45,9 +45,9 @@ class Exporter:
     """Answers scrapes from `start` to `close`. `own`: the worker's own counts, `<name>` a gauge, `<name>_total` a
     counter."""
 
-    def __init__(self, app: str, url: str, worker: str, own: Own, host: str, port: int) -> None:
+    def __init__(self, app: str, url: str, worker: str, own: Own, host: str, ports: Sequence[int]) -> None:
         self._app, self._url, self._worker, self._own = app, url, worker, own
-        self._host, self._port = host, port
+        self._host, self._ports, self._port = host, ports, 0
         self._server: Any = None
         self._thread: Any = None
 
@@ -57,22 +57,30 @@ class Exporter:
         return f"http://{self._host}:{self._port}/metrics"
 
     def start(self) -> None:
-        """Raises `UsageError` without the extra, or where the port is taken."""
+        """Raises `UsageError` without the extra, or where all ports are taken."""
         try:
             import prometheus_client
+            from prometheus_client import start_http_server
             from prometheus_client.registry import Collector
         except ImportError:
             raise UsageError("Metrics need prometheus-client: pip install 'blazing_nb[metrics]'.") from None
         registry = prometheus_client.CollectorRegistry(auto_describe=False)
         prometheus_client.ProcessCollector(registry=registry)
         registry.register(type("App", (Collector,), {"collect": lambda _: self.collect()})())
-        try:
-            found = prometheus_client.start_http_server(self._port, self._host, registry)
-        except (OSError, OverflowError) as error:
-            raise UsageError(f"No metrics at {self._host} port {self._port}: {error}. Name another port.") from None
-        self._server, self._thread = found
+        self._server, self._thread = self._listen(lambda port: start_http_server(port, self._host, registry))
         self._port = self._server.server_port
         log.info("metrics at %s", self.address)
+
+    def _listen(self, listen: Callable[[int], Any]) -> Any:
+        """At the first port that is free."""
+        reason = ""
+        for port in self._ports:
+            try:
+                return listen(port)
+            except (OSError, OverflowError) as error:
+                reason = str(error)
+        asked = " to ".join(str(port) for port in (self._ports[0], self._ports[-1])[: len(self._ports)])
+        raise UsageError(f"No metrics at {self._host} port {asked}: {reason}. Name another port.")
 
     def close(self) -> None:
         """Stop. Repeatable."""

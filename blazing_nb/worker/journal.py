@@ -16,8 +16,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from blazing_nb.core.name import printable
+from blazing_nb.errors import UsageError
 from blazing_nb.worker.current import running
 
+FORMATS = ("text", "json")
+LEVELS = ("debug", "info", "warning", "error")
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
 _subject: ContextVar[tuple[str, int] | None] = ContextVar("subject", default=None)
 
@@ -34,6 +37,9 @@ class Journal(NamedTuple):
         """From now on this process logs to stderr so. Warnings that no filter mentions are shown each time, not once a
         place: each operation has its own."""
         global _configured
+        if self.format not in FORMATS or self.level not in LEVELS:
+            text = f"A log is {' or '.join(FORMATS)}, of level {', '.join(LEVELS)}, not {self.format!r} and {self.level!r}."
+            raise UsageError(f"{text} Look at BLAZING_LOG_FORMAT and BLAZING_LOG_LEVEL.")
         _configured = self
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonFormatter(self.app, self.worker) if self.format == "json" else TextFormatter(_TEXT))
@@ -60,7 +66,7 @@ class TextFormatter(logging.Formatter):
 
 class JsonFormatter(logging.Formatter):
     """One object a line: time (UTC), level, logger, message, app, worker; operation, step and attempt where there is
-    one; exception, a traceback."""
+    one; exception, a traceback; trace_id and span_id within a span of OpenTelemetry."""
 
     def __init__(self, app: str, worker: str) -> None:
         super().__init__()
@@ -78,9 +84,19 @@ class JsonFormatter(logging.Formatter):
             row |= {"operation": operation, "step": operation.partition(":")[0]}
             if attempt := getattr(record, "attempt", 0):
                 row["attempt"] = attempt
+        row |= _trace()
         if record.exc_info:
             row["exception"] = self.formatException(record.exc_info)
         return json.dumps(row, ensure_ascii=False, default=str)
+
+
+def _trace() -> dict[str, str]:
+    """Of the span that the record is made in, where OpenTelemetry is in use here."""
+    found = sys.modules.get("opentelemetry.trace")
+    context = None if found is None else found.get_current_span().get_span_context()
+    if context is None or not context.is_valid:
+        return {}
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
 _configured: Journal | None = None

@@ -68,7 +68,8 @@ class Worker:
         processes: operations of steps with `lane="process"` executed at once; default: the machine's cores.
         lease: seconds that claims stay good without a heartbeat; 0.3 to 3600.
         grace: seconds that a first SIGTERM waits for operations in flight.
-        metrics_port, metrics_host: where Prometheus may scrape; 0: any free port. Needs the extra `metrics`.
+        metrics_port, metrics_host: where Prometheus may scrape; 0: any free port, a range: its first free one. Needs
+            the extra `metrics`.
         patience: seconds that `run()` waits for a store that is not there yet.
 
     Its life: `start()`, `stop_accepting()`, `wait_for_completion(timeout)`, `close()`; or `run()`, which does
@@ -85,7 +86,7 @@ class Worker:
         processes: int | None = None,
         lease: float = 10.0,
         grace: float = 30.0,
-        metrics_port: int | None = None,
+        metrics_port: int | range | None = None,
         metrics_host: str = "127.0.0.1",
         patience: float = 120.0,
     ) -> None:
@@ -307,7 +308,8 @@ class Worker:
         host, port = self._metrics
         if port is None:
             return
-        self._exporter = Exporter(self.app_id, self._store.url, self.worker_id, self._counts, host, port)
+        ports = range(port, port + 1) if isinstance(port, int) else port
+        self._exporter = Exporter(self.app_id, self._store.url, self.worker_id, self._counts, host, ports)
         try:
             self._exporter.start()
         except UsageError:

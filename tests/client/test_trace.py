@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from blazing_nb import Blazing, Cancel, Worker, errors
 from blazing_nb.client import trace as client_trace
 from blazing_nb.core.codec import options_of
+from blazing_nb.worker.journal import JsonFormatter
 from tests.client.test_option import same
 from tests.worker.test_death import until
 
@@ -148,3 +151,13 @@ def test_where_nobody_traces_nothing_travels(app: Blazing, monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "opentelemetry.trace")
     with client_trace.sending("a", "s", 1, b"as they were") as options:
         assert options == b"as they were"
+
+
+def test_a_record_of_the_json_log_says_its_span(spans: InMemorySpanExporter) -> None:
+    record = logging.LogRecord("mine", logging.INFO, __file__, 1, "late", None, None)
+    formatter = JsonFormatter("a", "w")
+    assert "trace_id" not in json.loads(formatter.format(record))
+    with trace.get_tracer("user").start_as_current_span("outside") as outside:
+        row = json.loads(formatter.format(record))
+    context = outside.get_span_context()
+    assert (row["trace_id"], row["span_id"]) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,16 @@ def test_many_apps_of_one_process_under_their_own_users_at_once(users: Callable[
     for thread in threads:
         thread.join(60)
     assert failures == []
+
+
+def test_with_these_rules_a_worker_answers_prometheus_and_a_client_finds_itself_healthy(
+    users: Callable[[str, str], str], app_id: str
+) -> None:
+    worker = Worker(app_id, url=users(app_id, "worker"), metrics_port=0).start()
+    with Blazing(app_id, url=users(app_id, "client")) as app:
+        assert app.step(lambda x: -x, name="negative").enqueue(1).result(10) == -1
+        assert app.doctor().healthy, str(app.doctor())
+    assert worker._exporter is not None
+    with urllib.request.urlopen(worker._exporter.address, timeout=10) as reply:  # noqa: S310 - our own
+        assert f'blazing_store_up{{app="{app_id}"}} 1.0' in reply.read().decode()
+    worker.close()

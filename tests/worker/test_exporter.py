@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import socket
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from blazing_nb import Blazing, Worker, errors
+from blazing_nb.cli import main
 from blazing_nb.core.metrics import bucket, cumulative, total_s
 from tests.client.test_feature import failing
 from tests.client.test_option import same
@@ -84,6 +86,39 @@ def test_a_taken_port_and_a_missing_extra_are_said(app: Blazing, url: str, monke
     with pytest.raises(errors.UsageError, match=r"blazing_nb\[metrics\]"):
         Worker(app.app_id, url=url, metrics_port=0).start()
     assert app.snapshot().workers == []
+
+
+def test_workers_that_share_a_range_of_ports_and_an_environment_each_take_one(
+    app: Blazing, worker_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        first = free.getsockname()[1]
+    monkeypatch.setenv("BLAZING_METRICS_PORT", f"{first}-{first + 20}")
+    monkeypatch.setenv("BLAZING_LOG_FORMAT", "json")
+    ports = set()
+    for _ in range(2):
+        line = worker_process().wait_for_line(lambda line: "metrics at" in line)
+        ports.add(int(re.findall(r":(\d+)/metrics", json.loads(line)["message"])[0]))
+    assert len(ports) == 2
+    assert ports <= set(range(first, first + 21))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BLAZING_METRICS_PORT", "9-1", "neither a port"),
+        ("BLAZING_METRICS_PORT", "x", "neither a port"),
+        ("BLAZING_METRICS_PORT", "70000", "neither a port"),
+        ("BLAZING_LOG_FORMAT", "xml", "BLAZING_LOG_FORMAT"),
+        ("BLAZING_LOG_LEVEL", "loud", "BLAZING_LOG_LEVEL"),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_said(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["worker", "--app", "nobodys", "--url", "unix:///nowhere"]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_scrape_is_answered_while_the_store_is_away(app: Blazing, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
