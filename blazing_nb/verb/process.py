@@ -80,10 +80,8 @@ def _worker(parser: argparse.ArgumentParser) -> None:
     format_, level = os.environ.get("BLAZING_LOG_FORMAT", "text"), os.environ.get("BLAZING_LOG_LEVEL", "info")
     text = "of the log on stderr; default: BLAZING_LOG_FORMAT, else text"
     parser.add_argument("--log-format", choices=("text", "json"), default=format_, help=text)
-    levels, text = (
-        ("debug", "info", "warning", "error"),
-        "debug: why attempts failed; default: BLAZING_LOG_LEVEL, else info",
-    )
+    levels = ("debug", "info", "warning", "error")
+    text = "debug: why attempts failed, too; default: BLAZING_LOG_LEVEL, else info"
     parser.add_argument("--log-level", choices=levels, default=level, help=text)
 
 

@@ -38,7 +38,9 @@ class Journal(NamedTuple):
         place: each operation has its own."""
         global _configured
         if self.format not in FORMATS or self.level not in LEVELS:
-            text = f"A log is {' or '.join(FORMATS)}, of level {', '.join(LEVELS)}, not {self.format!r} and {self.level!r}."
+            text = (
+                f"A log is {' or '.join(FORMATS)}, of level {', '.join(LEVELS)}, not {self.format!r}, {self.level!r}."
+            )
             raise UsageError(f"{text} Look at BLAZING_LOG_FORMAT and BLAZING_LOG_LEVEL.")
         _configured = self
         handler = logging.StreamHandler(sys.stderr)
