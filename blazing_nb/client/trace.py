@@ -13,13 +13,15 @@ import msgspec
 
 from blazing_nb import __version__
 from blazing_nb.core.policy import CallOptions
+from blazing_nb.store.process import is_traced
 
 _options = msgspec.msgpack.Decoder(CallOptions).decode
 
 
 def sending(app: str, step: str, count: int, options: bytes) -> AbstractContextManager[bytes]:
     """The options that `count` calls travel with: those given, and the span's W3C trace context. One span for all."""
-    if "opentelemetry.trace" not in sys.modules:
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None or not (is_traced() or trace.get_current_span() is not trace.INVALID_SPAN):
         return nullcontext(options)
     return _sending(app, step, count, options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 
@@ -73,3 +74,10 @@ def _from_ps(pid: int) -> str | None:
     found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     state, _, start = found.partition(" ")
     return None if not found or state.startswith("Z") else start.strip()
+
+
+def is_traced() -> bool:
+    """Whether somebody set up an OpenTelemetry provider here. Its API alone does not count: redis-py imports that
+    where it is installed, and a span that nobody gets costs as much as a short step."""
+    trace = sys.modules.get("opentelemetry.trace")
+    return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

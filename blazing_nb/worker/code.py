@@ -29,6 +29,8 @@ class CodeLoader:
         self._ring = ring
         self._fetch = fetch
         self._loaded: dict[tuple[str, bytes], Code] = {}
+        self.loads = 0
+        """How many were loaded: importing a step's module may have set up more than the step."""
 
     def load(self, step: str, digest: bytes) -> Code:
         """The function of that hash.
@@ -40,6 +42,7 @@ class CodeLoader:
         found = self._loaded.get((step, digest))
         if found is None:
             found = self._loaded[step, digest] = self._load(step, digest)
+            self.loads += 1
         return found
 
     def _load(self, step: str, digest: bytes) -> Code:

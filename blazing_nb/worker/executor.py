@@ -45,6 +45,7 @@ from blazing_nb.errors import (
     ValueNotSerializable,
 )
 from blazing_nb.store.join import suspend_body
+from blazing_nb.store.process import is_traced
 from blazing_nb.worker.code import Code, CodeLoader
 from blazing_nb.worker.current import Running, running
 from blazing_nb.worker.input import Inputs, NotYet
@@ -115,6 +116,9 @@ class Executor:
         """What a workflow was told, by its operation."""
         self.code: Callable[[str], bytes] = _unknown
         """The hash of a step's code."""
+        self._loads = 0
+        self.traced = False
+        """Whether attempts get a span: asked with each claim, and with each code that is loaded."""
         self.report: Callable[[str], None] | None = None
         """Where progress goes at once; None: it waits for the heartbeat."""
 
@@ -133,7 +137,7 @@ class Executor:
                 self.on_timed()
             assert execution.code is not None  # noqa: S101 - _open has set it
             replay = execution.code.policy.workflow
-            with processing(execution.running, execution.options):
+            with processing(execution.running, execution.options, self.traced):
                 value = self._replay(execution, args, kwargs) if replay else execution.code.function(*args, **kwargs)
         except BaseException as error:
             failure = error
@@ -153,7 +157,7 @@ class Executor:
             args, kwargs = execution.arguments
             assert execution.code is not None  # noqa: S101 - _open has set it
             async with asyncio.timeout(execution.timeout_s) as limit:
-                with processing(execution.running, execution.options):
+                with processing(execution.running, execution.options, self.traced):
                     value = await execution.code.function(*args, **kwargs)
         except TimeoutError as error:
             late = limit is not None and limit.expired()
@@ -285,6 +289,8 @@ class Executor:
         envelope = execution.job.entry[1][1]
         digest = code_of(envelope)
         execution.code = self._loader.load(_step(execution.job), digest)
+        if self._loads != self._loader.loads:
+            self._loads, self.traced = self._loader.loads, is_traced()
         if envelope[0] & OPTIONS:
             execution.options = _options(options_of(envelope))
         return digest

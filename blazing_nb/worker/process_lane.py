@@ -19,6 +19,7 @@ import msgspec
 from pebble import ProcessExpired, ProcessPool
 
 from blazing_nb.errors import AttemptTimeout, ProcessDied, SecretUnsafe, StoreError
+from blazing_nb.store.process import is_traced
 from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
 from blazing_nb.worker.code import CodeLoader
@@ -161,6 +162,7 @@ def execute(job: Job, consumer: str) -> tuple[Any, ...]:
     """Execute in a child; what `Finished` needs beside the job."""
     executor: Executor = _child["executor"]
     executor.report = _reporter(job, consumer)
+    executor.traced = is_traced()
     finished = executor.run(job)
     with contextlib.suppress(StoreError):  # the outcome counts more than what was printed
         _tell()

@@ -18,9 +18,9 @@ from blazing_nb.worker.current import Running
 _NOTHING = nullcontext()
 
 
-def processing(execution: Running | None, options: CallOptions) -> AbstractContextManager[None]:
+def processing(execution: Running | None, options: CallOptions, traced: bool) -> AbstractContextManager[None]:
     """Round the call of the step's function; spans that the step makes are its children."""
-    if "opentelemetry.trace" not in sys.modules or execution is None:
+    if execution is None or not (traced or options.traceparent) or "opentelemetry.trace" not in sys.modules:
         return _NOTHING
     return _processing(execution, options)
 

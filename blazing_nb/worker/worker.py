@@ -23,7 +23,7 @@ from blazing_nb.errors import StoreError, UsageError
 from blazing_nb.store import embedded, query
 from blazing_nb.store.bell import Bell
 from blazing_nb.store.connection import Connection
-from blazing_nb.store.process import unique_name
+from blazing_nb.store.process import is_traced, unique_name
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.secret import load_ring
 from blazing_nb.store.store import Store
@@ -478,6 +478,7 @@ class Worker:
 
     def _dispatch(self, claims: list[Claim], now_ms: int) -> None:
         now_ns = time.perf_counter_ns()
+        self._executor.traced = is_traced()
         for claim in claims:
             index = LANES.index(self._roster.lane(claim.segment.partition(":")[0]))
             jobs = self._jobs(index, claim, now_ms, now_ns)
