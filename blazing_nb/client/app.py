@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from blazing_nb.client.executor import AppExecutor, Settler
 
-PAYLOAD_LIMIT = 1 << 20
+PAYLOAD_LIMIT, PAYLOAD_MOST = 1 << 20, 32 << 20
 SEGMENT_CAP = 1_000_000
 _sessions = iter(range(1, 1 << 62))
 
@@ -62,7 +62,7 @@ class Blazing:
             started where it does not run.
         node_id: the name that this process writes its segments under. Default: `NODE_ID`, read at each enqueue, else
             a unique name.
-        payload_limit: bytes that one operation's arguments may take.
+        payload_limit: bytes that one operation's arguments may take, 32 MiB at most.
         segment_cap: operations that a segment may hold; beyond that `enqueue` raises `SegmentFull`, or waits where
             `options(block=...)` says so. 0: no cap.
 
@@ -86,8 +86,8 @@ class Blazing:
         self.app_id = check_name(app_id, "app_id")
         self._url = url
         self._node_id = None if node_id is None else check_name(node_id, "node_id")
-        if payload_limit < 1:
-            raise UsageError(f"payload_limit must be at least 1 byte, not {payload_limit}.")
+        if not 1 <= payload_limit <= PAYLOAD_MOST:
+            raise UsageError(f"payload_limit is 1 to {PAYLOAD_MOST} bytes, not {payload_limit}.")
         self.payload_limit = payload_limit
         if segment_cap < 0:
             raise UsageError(f"segment_cap is at least 0 operations, not {segment_cap}.")

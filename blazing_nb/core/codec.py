@@ -30,6 +30,8 @@ PLAIN, SIGNED, OPTIONS, BUFFERS = 0, 1, 2, 4
 RESULT = b"result"
 """Stands for the code in the context of a result: a reader no longer knows which code made it."""
 HASH_SIZE = 12
+ENVELOPE_LIMIT = 64 << 20
+"""No call is larger, whatever a client's own limit: a worker decodes no more than this."""
 Prepared = tuple[int, bytes]
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -119,6 +121,8 @@ def code_of(envelope: bytes) -> bytes:
 
 def unseal_call(envelope: bytes, ring: KeyRing, ctx: bytes) -> tuple[list[Any], dict[str, Any]]:
     """(args, kwargs). Raises like `unseal`."""
+    if len(envelope) > ENVELOPE_LIMIT:
+        raise PayloadInvalid(f"an envelope of {len(envelope)} bytes; none has more than {ENVELOPE_LIMIT}")
     at = HASH_SIZE + 1
     if envelope and envelope[0] & OPTIONS:
         options = options_of(envelope)

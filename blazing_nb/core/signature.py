@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from blazing_nb.errors import SignatureRefused
 
 MAC_SIZE = 32
+DERIVED_KEPT = 256
 
 
 class KeyRing:
@@ -25,6 +26,7 @@ class KeyRing:
             raise ValueError("a key ring needs its current key, and no empty one")
         self._keys = dict(keys)
         self._reload = reload
+        self._derived: dict[str, tuple[dict[str, bytes], KeyRing]] = {}
         self.current = current
 
     def __repr__(self) -> str:
@@ -48,11 +50,20 @@ class KeyRing:
 
     def derive(self, purpose: str) -> KeyRing:
         """Keys for one purpose, under the same ids. Whoever holds them learns nothing of this ring's."""
+        keys, found = self._derived.get(purpose, (None, self))
+        if keys is not self._keys:
+            keys, found = self._keys, self._derive(purpose)
+            if len(self._derived) >= DERIVED_KEPT:
+                self._derived.clear()
+            self._derived[purpose] = keys, found
+        return found
+
+    def _derive(self, purpose: str) -> KeyRing:
         made = {key_id: hmac.digest(key, b"derive" + purpose.encode(), "sha256") for key_id, key in self._keys.items()}
 
         def reload() -> KeyRing | None:
             self.refresh()
-            fresh = self.derive(purpose)
+            fresh = self._derive(purpose)
             return None if fresh._keys == made else fresh
 
         return KeyRing(made, self.current, reload)

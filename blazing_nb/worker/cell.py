@@ -45,7 +45,7 @@ def run_cell(cell: Cell, *items: Any) -> Any:
     show = _prepare(cell)
     names = {"__name__": "__main__", "__builtins__": builtins, "display": show, **cell.variables}
     if cell.target:
-        exec(compiled(ast.parse(f"{cell.target} = __item"), cell.file), {"__item": items[0]}, names)  # nosec B102  # noqa: S102
+        exec(compiled(ast.parse(f"{cell.target} = __item"), cell.file), {"__item": items[0]}, names)  # nosec  # noqa: S102
     before, drawn = dict(names), display.figures()
     try:
         with _cancellable():

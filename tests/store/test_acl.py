@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 import signal
@@ -18,7 +19,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 import blazing_nb
-from blazing_nb import Blazing, Status, Worker, current, errors
+from blazing_nb import Blazing, Status, Worker, current, errors, gather
 from blazing_nb.cli import main
 from blazing_nb.store import acl, query, sharing
 from blazing_nb.store.store import Store
@@ -107,6 +108,11 @@ def plain(x: Any = None) -> Any:
     return x
 
 
+async def both(plus: Any) -> list[Any]:
+    await asyncio.sleep(0.05)
+    return list(await gather(plus(1), plus(2)))
+
+
 def spin(go: str) -> None:
     while not current().cancelled:
         if Path(go).exists():
@@ -144,6 +150,11 @@ def use_everything(app: Blazing, marker: Path) -> None:
     assert app.attach("run")[0].id == batch[0].id
     assert app.attach(batch[0].id).result(5) == 1
     (app.step(lambda x: x + 1, name="a") >> app.step(lambda x: x * 2, name="b")).enqueue(1).result(20)
+    plus = app.step(plain, name="plus")
+    assert plus.enqueue(plus.map([1, 2])).result(20) == [1, 2]
+    assert app.step(plain, name="far", lane="process").enqueue((1, 2)).result(60) == (1, 2)
+    assert app.workflow(both).enqueue(plus).result(20) == [1, 2]
+    assert list(plus.imap(range(5), window=3, timeout=20)) == list(range(5))
     app.step(plain, name="tick").every("1h").pause().remove()
     assert list(app.channel("news"))
     app.channel("news").publish("x")

@@ -153,6 +153,14 @@ def test_what_is_no_call_is_refused_whatever_its_depth_or_claimed_size(app: Blaz
     assert isinstance(plant("touch", b"\0" + app.step(touch).code() + body), errors.PayloadInvalid)
 
 
+def test_a_call_that_is_larger_than_any_is_not_decoded(app: Blazing, plant: Plant) -> None:
+    code = app.step(touch).code()
+    assert isinstance(plant("touch", b"\0" + code + b"\x90" * codec.ENVELOPE_LIMIT), errors.PayloadInvalid)
+    for limit in (0, codec.ENVELOPE_LIMIT):
+        with pytest.raises(errors.UsageError, match="payload_limit"):
+            Blazing(app.app_id, payload_limit=limit)
+
+
 def test_code_that_nobody_signed_is_not_loaded(app: Blazing, plant: Plant, tmp_path: Path) -> None:
     """An import path as well as a pickle; and the signed code of one step under the name of another."""
     app.step(touch).code()
