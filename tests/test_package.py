@@ -38,7 +38,10 @@ LAYERS = {
 # These three only point at the rest: the list of public names (lazy), and `python -m`.
 FACADES = {"blazing_nb", "blazing_nb.__main__"}
 # (module, function, imported unit): what crosses the layers, each by one late import inside one function.
-LATE_IMPORTS: set[tuple[str, str, str]] = {("blazing_nb.client.progress", "progress", "notebook")}
+LATE_IMPORTS: set[tuple[str, str, str]] = {
+    ("blazing_nb.client.progress", "progress", "notebook"),
+    ("blazing_nb.client.reproduction", "_arguments", "worker"),
+}
 
 PUBLIC = [
     "Batch",

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from blazing_nb.core.code import load_function, unseal_code
+from blazing_nb.core.code import load_function, load_policy, unseal_code
 from blazing_nb.core.codec import SIGNED, code_of, unseal_call
+from blazing_nb.core.dependency import Dependency, found
 from blazing_nb.core.dot import OperationId
 from blazing_nb.core.reference import resolver
 from blazing_nb.core.signature import context
-from blazing_nb.errors import CodeRefused, OperationUnknown
+from blazing_nb.errors import CodeRefused, OperationUnknown, UsageError
 from blazing_nb.store import query
 
 if TYPE_CHECKING:
@@ -52,21 +53,39 @@ def reproduction(app: Blazing, op: OperationId, exception: BaseException | None)
 
     Raises:
         OperationUnknown: its arguments are not kept: it succeeded, or its retention has passed.
+        UsageError: it is a workflow, or waits for others.
         TrustError: they or the code are not what this app signed.
     """
-    found = query.arguments(app.store, op)
-    if found is None:
+    kept = query.arguments(app.store, op)
+    if kept is None:
         raise OperationUnknown(f"The arguments of {op.text} are not kept: it succeeded, or its retention has passed.")
-    envelope, origin = found
+    envelope, origin = kept
     digest = code_of(envelope)
     sealed = app.store.code(digest)
     if sealed is None:
         raise CodeRefused(f"The code of {op.text} is not in the store any more.")
-    function = load_function(unseal_code(sealed, digest, app.app_id, op.step, app.ring))
+    record = unseal_code(sealed, digest, app.app_id, op.step, app.ring)
+    if load_policy(record).workflow:
+        raise UsageError(f"{op.text} is a workflow: reproduce the operation of the step that failed, by its id.")
     ctx = context(app.app_id, op.step, digest, origin) if envelope[0] & SIGNED else b""
-    token = resolver.set(app.get)
+    args, kwargs = _arguments(app, op, envelope, ctx, ended=exception is not None)
+    return Reproduction(op.text, load_function(record), args, kwargs, exception)
+
+
+def _arguments(app: Blazing, op: OperationId, envelope: bytes, ctx: bytes, *, ended: bool) -> tuple[Any, Any]:
+    waits_for: list[Dependency] = []
+    token, notes = resolver.set(app.get), found.set(waits_for)
     try:
         args, kwargs = unseal_call(envelope, app.ring, ctx)
+        if not waits_for:
+            return args, kwargs
+        if not ended:
+            raise UsageError(f"{op.text} waits for the results of others; reproduce it when it has ended.")
+        # As a worker does it, which has more of this.
+        from blazing_nb.worker.input import Inputs
+
+        args, kwargs = Inputs(app.app_id, app.ring, app.store).fill([args, kwargs], waits_for, op.text, 0)
+        return args, kwargs
     finally:
+        found.reset(notes)
         resolver.reset(token)
-    return Reproduction(op.text, function, args, kwargs, exception)

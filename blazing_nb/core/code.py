@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from blazing_nb.core.codec import HASH_SIZE
+from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import MAC_SIZE, KeyRing, context
 from blazing_nb.errors import CodeRefused, PayloadInvalid
 
@@ -71,6 +72,11 @@ class CodeNotHere(Exception):
 def load_function(record: CodeRecord) -> Callable[..., Any]:
     """The function of a record whose signature was verified. Raises `CodeNotHere`."""
     return _import(record.ref) if record.kind == "import" else _unpickle(record)
+
+
+def load_policy(record: CodeRecord) -> Policy:
+    """The rules of its step; of a record whose signature was verified."""
+    return pickle.loads(record.policy) if record.policy else Policy()  # nosec B301  # noqa: S301 - it was verified
 
 
 def _import(ref: str) -> Callable[..., Any]:

@@ -32,6 +32,8 @@ RESULT = b"result"
 HASH_SIZE = 12
 ENVELOPE_LIMIT = 64 << 20
 """No call is larger, whatever a client's own limit: a worker decodes no more than this."""
+CALL_FIELDS = 4
+"""Fields and values of an entry that has nothing but its payload and its moment."""
 Prepared = tuple[int, bytes]
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -148,6 +150,8 @@ def options_of(envelope: bytes) -> bytes:
 def origin_of(operation: str, fields: Sequence[bytes]) -> str:
     """What a call's signature is bound to, by its entry's fields: its id; its idempotency key, which was known before
     the id; of a workflow's call, that and its position; or, of a retry, what the first call's was bound to."""
+    if len(fields) <= CALL_FIELDS:
+        return operation
     named = dict(zip(fields[::2], fields[1::2], strict=True))
     if bound := named.get(b"o") or named.get(b"w"):
         return bound.decode()

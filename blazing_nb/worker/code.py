@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from blazing_nb.core.code import CodeNotHere, load_function, unseal_code
+from blazing_nb.core.code import CodeNotHere, load_function, load_policy, unseal_code
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import KeyRing
 
@@ -50,5 +49,4 @@ class CodeLoader:
         if sealed is None:
             raise CodeNotHere(f"the code {digest.hex()} of step {step!r} is not in the store")
         record = unseal_code(sealed, digest, self._app, step, self._ring)
-        policy = pickle.loads(record.policy) if record.policy else Policy()  # nosec B301  # noqa: S301 - the signature was verified
-        return Code(load_function(record), record.is_async, policy)
+        return Code(load_function(record), record.is_async, load_policy(record))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -60,7 +61,7 @@ class Running:
         deadline: float | None,
         claim: int = 1,
         report: Callable[[str], None] | None = None,
-        keep: Callable[[Any], Ref] | None = None,
+        keep: Callable[[Any, int], Ref] | None = None,
         ring: KeyRing | None = None,
     ) -> None:
         self.app = app
@@ -115,15 +116,21 @@ class Running:
         if self._report is not None:
             self._report(self._news)
 
-    def put(self, value: Any) -> Ref:
+    def put(self, value: Any, *, retention: float = 86_400.0) -> Ref:
         """Store a value once, as `app.put` does: return the reference instead of a large result; `app.get` reads it.
+
+        Args:
+            value: up to 256 MiB encoded.
+            retention: seconds that it stays, 1 at least.
 
         Raises:
             ValueNotSerializable, PayloadTooLarge.
         """
+        if not 1 <= retention < math.inf:
+            raise UsageError(f"retention is 1 second at least, not {retention!r}.")
         if self._keep is None:
             raise UsageError("current().put is for the body of a step; this is the handle of one that runs elsewhere.")
-        return self._keep(value)
+        return self._keep(value, round(retention * 1000))
 
     def news(self) -> str | None:
         """What was said since this was asked last."""

@@ -106,6 +106,7 @@ class Executor:
         self._ring = ring
         self._loader = loader
         self._vault = vault
+        self._keep = vault.put
         self._inputs = inputs
         self.active: dict[str, Running] = {}
         """Operations that run now, by id: a request to cancel finds them here."""
@@ -250,9 +251,8 @@ class Executor:
         claim = job.claim.claims
         token = f"{claim:08d}-{job.worker}"
         attempt = claim - job.claim.spent
-        keep = functools.partial(self._vault.put, retention_ms=execution.retention_ms)
         execution.running = Running(
-            self._app, operation, attempt, token, execution.timeout_s, claim, self.report, keep, self._ring
+            self._app, operation, attempt, token, execution.timeout_s, claim, self.report, self._keep, self._ring
         )
         running.set(execution.running)
         self.active[operation] = execution.running

@@ -377,6 +377,13 @@ def test_an_operation_can_be_reproduced(url: str, app_id: str, worker_process: A
             later.reproduce()
         good = step.enqueue(1, by=2)
         assert good.result(20) == 0.5
+        waits = step.enqueue(good, by=0)
+        assert isinstance(waits.exception(20), ZeroDivisionError)
+        assert waits.reproduce(run=False).args == [0.5]
+        step.pause()
+        with pytest.raises(errors.UsageError, match="waits for the results of others"):
+            step.enqueue(step.enqueue(1, by=1), by=0).reproduce()
+        step.resume()
         with pytest.raises(errors.OperationUnknown, match="succeeded"):
             good.reproduce()
 

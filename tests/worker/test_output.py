@@ -195,3 +195,24 @@ def test_output_that_could_not_be_stored_is_told_again() -> None:
         ]
     )
     assert not catcher
+
+
+def test_a_step_puts_a_large_result_and_returns_its_reference(app: Blazing, worker_process: Any) -> None:
+    def large(n: int) -> Any:
+        from blazing_nb import current
+
+        return current().put(bytes(n), retention=60)
+
+    worker_process()
+    ref = app.step(large).enqueue(2 << 20).result(20)
+    assert app.get(ref) == bytes(2 << 20)
+    key = app.store.keys.blob(ref.digest)
+    assert 0 < app.store.connection().call("PTTL", key) <= 60_000
+
+    def never(n: int) -> Any:
+        from blazing_nb import current
+
+        return current().put(n, retention=0)
+
+    with pytest.raises(errors.UsageError, match="1 second at least"):
+        app.step(never).enqueue(1).result(20)
