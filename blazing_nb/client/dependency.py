@@ -115,7 +115,7 @@ def _opened(item: Any) -> Any:
 def _dependency(item: Any, app: str, rule: str, listed: bool) -> Dependency | None:
     if type(item) is list:
         # Many operations in a list are one dependency: thousands would each take their place.
-        many = len(item) > 1 and set(map(type, item)) == {Operation}
+        many = len(item) > 1 and all(isinstance(each, Operation) for each in item)
         return Dependency(ALL, _ranges(item, app), len(item), rule) if many else None
     if type(item) is First:
         _check_app(item.app_id, app)
@@ -130,7 +130,7 @@ def _dependency(item: Any, app: str, rule: str, listed: bool) -> Dependency | No
 
 def _ranges(handles: Sequence[Any], app: str | None = None) -> tuple[Range, ...]:
     for handle in handles:
-        if type(handle) is not Operation and type(handle) is not Batch:
+        if not isinstance(handle, Operation | Batch):
             raise UsageError(f"Operations and batches can be waited for in the store, not {type(handle).__name__}.")
         _check_app(handle._app.app_id, app or handles[0]._app.app_id)
     if len(handles) == 1 and isinstance(handles[0], Batch):

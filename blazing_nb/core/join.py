@@ -15,20 +15,20 @@ Member = TypeVar("Member", bound=Hashable)
 
 
 class Tally(msgspec.Struct, Generic[Member]):
-    """One group: those not final yet, and the sizes of what was good and what was not (see `dependency.Members`)."""
+    """One group: those not final yet, each with where it is (a flow's stage goes on as another operation), and how many
+    were good and how many not (see `dependency.Members`)."""
 
-    missing: set[Member]
+    missing: dict[Member, Member]
     needed: int
     counts: str = "S"
     ending: str = "F"
     total: int = 0
     good: int = 0
     bad: int = 0
-    first: list[Member] = []
 
     @classmethod
     def begin(cls, members: set[Member], needed: int, counts: str = "S", ending: str = "F") -> Tally[Member]:
-        return cls(set(members), needed, counts, ending, len(members))
+        return cls({member: member for member in members}, needed, counts, ending, len(members))
 
     @property
     def missed(self) -> bool:
@@ -39,16 +39,20 @@ class Tally(msgspec.Struct, Generic[Member]):
     def met(self) -> bool:
         return not self.missed and (self.good >= self.needed or self.good + self.bad == self.total)
 
+    def move(self, member: Member, onto: Member) -> None:
+        """A member is a flow's stage, and its flow goes on."""
+        self.missing = {origin: onto if at == member else at for origin, at in self.missing.items()}
+
     def tell(self, member: Member, letter: str) -> None:
         """A member is final ("?": nothing is known of it)."""
-        if self.missed or self.met or member not in self.missing:
-            return
-        self.missing.remove(member)
-        if letter == "S" or self.counts == "*":
-            self.good += 1
-            self.first.append(member)
-        else:
-            self.bad += 1
+        for origin in [origin for origin, at in self.missing.items() if at == member]:
+            if self.missed or self.met:
+                return
+            del self.missing[origin]
+            if letter == "S" or self.counts == "*":
+                self.good += 1
+            else:
+                self.bad += 1
 
 
 def verdict(groups: list[Tally[Member]]) -> str:

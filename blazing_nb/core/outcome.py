@@ -58,6 +58,12 @@ def encode_body(
     return _SEVEN + body[1:] if open_ else body
 
 
+def goes_on(record: bytes) -> bool:
+    """Whether it is of a stage that another follows."""
+    at = record.find(b";")
+    return record[at + 1 : at + 2] == _SEVEN
+
+
 def decode_outcome(record: bytes) -> Outcome:
     """Raises `PayloadInvalid` where the bytes are no record."""
     try:

@@ -223,8 +223,12 @@ class Queue:
         self._park(dot, due_ms)
         for group in groups:
             for member in sorted(group.missing):
-                if member not in self.live:
-                    group.tell(member, self.final.get(member, "?")[0])
+                where = member
+                while where in self.follows:
+                    where = self.follows[where]
+                group.move(member, where)
+                if where not in self.live:
+                    group.tell(where, self.final.get(where, "?")[0])
         self._decide(dot, now_ms)
 
     def settle(self, now_ms: int) -> None:
@@ -234,7 +238,10 @@ class Queue:
             for dot, entry in list(self.live.items()):
                 if entry.groups is not None and verdict(entry.groups) == "":
                     for group in entry.groups:
-                        group.tell(member, letter)
+                        if member in self.follows:
+                            group.move(member, self.follows[member])
+                        else:
+                            group.tell(member, letter)
                     self._decide(dot, now_ms)
 
     def _decide(self, dot: Dot, now_ms: int) -> None:

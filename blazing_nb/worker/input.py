@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from blazing_nb.core.control import Cancel
 from blazing_nb.core.dependency import COLLECT, FAIL, FIRST, LEFT_OUT, ONE, Dependency, groups_of, replace
 from blazing_nb.core.dot import OperationId, Range, ranges_of
-from blazing_nb.core.outcome import decode_outcome
+from blazing_nb.core.outcome import decode_outcome, goes_on
 from blazing_nb.core.result import exception_of, unmet, value_of
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.core.status import LETTER
@@ -86,8 +86,12 @@ class Inputs:
         return None if open_ else members
 
     def _read(self, ranges: Sequence[Range]) -> tuple[list[Member], list[Member]]:
-        """All members, and those that are not final."""
+        """All members, those of flows where they are now; and those that are not final."""
         members = [Member(*row) for row in query.records(self._store, ranges)]
+        while moved := {i: onto for i, member in enumerate(members) if (onto := _onto(member)) is not None}:
+            there = query.records(self._store, ranges_of(moved.values()))
+            for i, row in zip(moved, there, strict=True):
+                members[i] = Member(*row)
         asked = [member.op for member in members if not member.record]
         rows = dict(zip(asked, self._store.status(asked), strict=True))
         members = [m if m.record else Member(m.op, rows[m.op].record) for m in members]
@@ -116,6 +120,13 @@ class Inputs:
         if not member.record:
             return OperationUnknown(member.story + ".", operation=member.op.text)
         return exception_of(self._app, self._ring, member.op, decode_outcome(member.record))
+
+
+def _onto(member: Member) -> OperationId | None:
+    """Where a flow goes on from there."""
+    if not member.good or not goes_on(member.record):
+        return None
+    return OperationId.parse(decode_outcome(member.record).place.partition("|")[2])
 
 
 def _end(member: Member) -> float:

@@ -87,6 +87,20 @@ def test_each_operation_of_a_batch_is_a_dependency_of_its_own_call(steps: Any, w
     assert steps.add.starmap([(op, 1) for op in squares.operations()]).results(WAIT) == list(range(1, 301))
 
 
+def test_of_a_flow_the_last_stage_is_waited_for(app: Blazing, steps: Any, worker: Worker) -> None:
+    flow = steps.same >> steps.same >> steps.same
+    app["same"].pause()
+    item, items = flow.enqueue(5), flow.map(range(300))
+    op, some, enough = steps.add.enqueue(item, 1), steps.total.enqueue(items), steps.total.enqueue(first(items, 2))
+    app["same"].resume()
+    assert (op.result(WAIT), some.result(WAIT)) == (6, sum(range(300)))
+    assert enough.result(WAIT) >= 1
+    items.wait(WAIT)
+    assert steps.total.enqueue(items).result(WAIT) == sum(range(300))
+    with pytest.raises(e.DependencyFailed, match=r"fail:n:@0:.* ended FAILED"):
+        steps.same.enqueue((steps.same >> steps.fail).enqueue("x")).result(WAIT)
+
+
 def test_what_is_already_final_is_taken(app: Blazing, steps: Any, worker: Worker) -> None:
     done = steps.same.enqueue(4)
     assert done.result(WAIT) == 4
@@ -265,11 +279,9 @@ def test_it_can_be_cancelled_expire_and_be_delayed(app: Blazing, steps: Any, wor
 
 
 def test_what_cannot_be_waited_for_is_refused_before_anything_is_sent(app: Blazing, url: str, steps: Any) -> None:
-    op, flow = steps.same.enqueue(1), steps.same >> steps.same
+    op = steps.same.enqueue(1)
     with Blazing(f"{app.app_id}-other", url=url) as other, pytest.raises(e.UsageError, match="pass its result"):
         other.step(same).enqueue(op)
-    with pytest.raises(e.UsageError, match="FlowOperation"):
-        steps.same.enqueue(flow.enqueue(1))
     with pytest.raises(e.ValueNotSerializable, match="elsewhere pass its id"):
         steps.same.enqueue({op})
     with pytest.raises(e.UsageError, match="priority"):

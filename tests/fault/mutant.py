@@ -143,8 +143,10 @@ MUTANTS = {
     "what_is_waited_for_is_not_held": Mutant(
         "_hold", "if left < 0 or left > HOLD_MS / 2 then return end", "if true then return end"
     ),
+    "a_stage_is_taken_for_the_end": Mutant("_next", "string.byte(record, at + 1) == 151 and", "false and"),
+    "what_went_on_is_forgotten": Mutant("_settle", "shift(op, round, g, moved, now)", ""),
     "settles_without_bound": Mutant("_settle", "SETTLE_LIMIT = 128", "SETTLE_LIMIT = 100000"),
-    "settles_the_first_part_only": Mutant("_settle", "if #rows / 2 < left then", "if true then"),
+    "settles_the_first_part_only": Mutant("_settle", "if at > #rows and #rows / 2 < left then", "if true then"),
     "suspended_without_a_fence": Mutant(
         "_commit",
         "if have[id] == claims[i] then",

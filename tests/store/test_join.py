@@ -11,7 +11,7 @@ from blazing_nb.core.dependency import Members
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.errors import ScriptRefused
 from blazing_nb.store.join import Join, register, suspend_body
-from blazing_nb.store.store import Chunk, Group, Store
+from blazing_nb.store.store import Chunk, Follow, Group, Store
 from tests.store.test_script import BODY, LEASE, T0, Bench, ids
 
 FAILURE = b"F" + msgspec.msgpack.encode([T0, T0, 5, 7, 1, b"no"])
@@ -293,6 +293,23 @@ def test_thousands_that_wait_for_one_are_woken_in_bounded_steps_each_once(bench:
     for _ in range(20):
         seen += bench.started(256)
     assert len(seen) == len(set(seen)) == 1000
+
+
+def test_of_a_flow_the_last_stage_is_waited_for(bench: JoinBench) -> None:
+    members = bench.members(3)
+    op = bench.wait_for(all_of(members))
+    bench.finish(1, 2)
+    bench.claim(bench.a)
+    follow = Follow(1, 1, "f", "n", 1, "", 0, 0)
+    group = Group("f:n:n1", 100, 60_000, [f"{bench.node}-3"], [1], [7], [T0], [follow])
+    body = b"S\x97" + BODY[2:]
+    turn = bench.store.turn(bench.a, bench.workers[bench.a], [group], [body], [(9, ["f"])], payloads=[b"y"], now_ms=T0)
+    assert (turn.accepted, bench.started()) == (1, [])
+    late = bench.wait_for(all_of(members))
+    [claim] = turn.claims
+    assert bench.commit(bench.a, ids([claim]), segment=claim.segment) == 1
+    assert bench.started() == [(op.entry, 1), (late.entry, 1)]
+    assert bench.waited_for() == []
 
 
 def test_members_of_other_nodes_and_keyed_ones(bench: JoinBench) -> None:

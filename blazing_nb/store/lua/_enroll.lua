@@ -1,7 +1,22 @@
 -- Shared: members are enrolled in a join: {{group, segment, incarnation (text), first, last}, ...}. Those that are final
--- already, or of whom nothing is known, are counted in the same script.
+-- already, or of whom nothing is known, are counted in the same script; of a flow that went on, the operation where it is.
+local admit
+
+-- Members that went on are enrolled where they are, those that follow each other at once.
+local function shift(op, round, g, moved, now)
+  local i = 1
+  while i <= #moved and redis.call('HGET', P .. 'join:' .. op, 'round') == round do
+    local name, incarnation, text = string.match(moved[i], '^(.*):(%d+)%-(%d+)$')
+    local from, n = tonumber(text), 1
+    local before = name .. ':' .. incarnation .. '-'
+    while moved[i + n] == before .. string.format('%.0f', from + n) and (from + n) % 128 > 0 do n = n + 1 end
+    admit(op, round, g, name, incarnation, from, from + n - 1, now)
+    i = i + n
+  end
+end
+
 -- Enrols `from` to `to`, of one chunk; bytes read for it.
-local function admit(op, round, g, name, incarnation, from, to, now)
+admit = function(op, round, g, name, incarnation, from, to, now)
   local chunk, slots, present, bytes = math.floor(from / 128), {}, {}, 0
   local title = string.match(name, '^[^:]*:[^:]*:(.*)$') .. ':' .. incarnation .. ':' .. string.format('%.0f', chunk)
   for counter = from, to do slots[#slots + 1] = counter % 128 end
@@ -10,8 +25,16 @@ local function admit(op, round, g, name, incarnation, from, to, now)
   for _, entry in ipairs(redis.call('XRANGE', P .. 'seg:' .. name, low, high)) do
     present[string.match(entry[1], '%d+$') % 128], bytes = true, bytes + #entry[2][2]
   end
+  local moved = {}
   for i, slot in ipairs(slots) do
-    if present[slot] then waiting[#waiting + 1] = string.char(slot) else hits[#hits + 1] = {slot, string.sub(records[i] or '?', 1, 1)} end
+    local onto = records[i] and onward(records[i])
+    if onto then
+      moved[#moved + 1] = onto
+    elseif present[slot] then
+      waiting[#waiting + 1] = string.char(slot)
+    else
+      hits[#hits + 1] = {slot, string.sub(records[i] or '?', 1, 1)}
+    end
     bytes = bytes + #(records[i] or '')
   end
   if #waiting > 0 then
@@ -21,6 +44,7 @@ local function admit(op, round, g, name, incarnation, from, to, now)
   end
   redis.call('HSET', P .. 'join:' .. op, 't' .. title, g)
   if #hits > 0 then count(op, round, string.format('%d', g), name, incarnation, string.format('%.0f', chunk), hits, now) end
+  shift(op, round, g, moved, now)
   return bytes
 end
 

@@ -3,6 +3,12 @@
 -- The joins of what has ended itself end here too.
 local HANDED = false
 
+-- The operation that goes on where a flow's stage ended, as its record says (`follow`); nil where nothing does.
+local function onward(record)
+  local at = string.find(record, ';', 1, true)
+  return string.byte(record, at + 1) == 151 and string.match(record, '|([^|]*)$') or nil
+end
+
 local function titles(node, incarnation, chunks)
   local keys, found = {}, {}
   for chunk in pairs(chunks) do
@@ -15,10 +21,15 @@ end
 
 local function hand_on(name, node, incarnation, chunks)
   for _, chunk in ipairs(titles(node, incarnation, chunks)) do
-    local fields, slots, letters = chunks[chunk], {}, {}
-    for i, slot in ipairs(fields.slots) do slots[i], letters[i] = string.char(slot), string.sub(fields[2 * i], 1, 1) end
+    local fields, slots, letters, moved = chunks[chunk], {}, {}, {}
+    for i, slot in ipairs(fields.slots) do
+      slots[i], letters[i] = string.char(slot), string.sub(fields[2 * i], 1, 1)
+      local onto = onward(fields[2 * i])
+      if onto then moved[#moved + 1], moved[#moved + 2] = slot, onto end
+    end
     local upto = redis.call('HGET', KEYS[1], 'joined')
-    local event = {name, incarnation, string.format('%.0f', chunk), table.concat(slots), table.concat(letters), '-1', upto}
+    local at = string.format('%.0f', chunk)
+    local event = {name, incarnation, at, table.concat(slots), table.concat(letters), '-1', upto, moved}
     redis.call('RPUSH', P .. 'settled', cmsgpack.pack(event))
     HANDED = true
   end

@@ -24,6 +24,7 @@
 -- @include _cancel
 -- @include _hold
 -- @include _join
+-- @include _enroll
 -- @include _settle
 local q = cmsgpack.unpack(ARGV[2])
 if #q > 1000 then return redis.error_reply('BZARG operations=' .. #q) end

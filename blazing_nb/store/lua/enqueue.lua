@@ -29,8 +29,8 @@
 -- @include _cancel
 -- @include _hold
 -- @include _join
--- @include _settle
 -- @include _enroll
+-- @include _settle
 -- @include _await
 local q = cmsgpack.unpack(ARGV[2])
 local n = #ARGV - 2

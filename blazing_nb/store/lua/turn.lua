@@ -40,8 +40,8 @@ local JOINS = {}
 local function joins()
 -- @include _hold
 -- @include _join
--- @include _settle
 -- @include _enroll
+-- @include _settle
 -- @include _await
 -- @include _suspend
   JOINS.settle, JOINS.suspend = settle, suspend
