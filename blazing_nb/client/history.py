@@ -68,6 +68,12 @@ def _ended_claims(story: dict[str, str], names: dict[str, str]) -> list[Transiti
     return rows
 
 
+def given_back(story: dict[str, str]) -> str:
+    """Why a worker gave it back last; empty where none did, or did not say why."""
+    releases = {int(field[8:]): text for field, text in story.items() if field.startswith("release:")}
+    return "".join(releases[max(releases)].split(";", 3)[3:]) if releases else ""
+
+
 def _final(outcome: Outcome, names: dict[str, str]) -> list[Transition]:
     worker = names.get(str(outcome.worker), "")
     status, claim, attempt = outcome.status, outcome.claim, outcome.attempt

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.decode import exception_of, value_of
-from blazing_nb.client.history import history_frame, transitions
+from blazing_nb.client.history import given_back, history_frame, transitions
 from blazing_nb.client.output import Output
 from blazing_nb.client.progress import show
 from blazing_nb.client.reproduction import Reproduction, reproduction
@@ -18,7 +19,7 @@ from blazing_nb.core.dot import OperationId
 from blazing_nb.core.markup import card, drawn, status_cell
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
-from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown, UsageError
+from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown, StoreError, UsageError
 from blazing_nb.store.reply import StatusRow
 
 if TYPE_CHECKING:
@@ -232,10 +233,18 @@ class Operation:
             raise OperationUnknown(f"{self._at.text} is not in the store: never stored, or its retention has passed.")
         return row
 
+    def _obstacle(self) -> str:
+        """Why a worker gave it back last, where one did, for whoever waits in vain."""
+        with contextlib.suppress(StoreError):  # the wait ended all the same, which is what is said
+            if why := given_back(self._app.store.story(self._at)):
+                return f" A worker gave it back: {why}."
+        return ""
+
     def _wait(self, timeout: float | None, progress: bool | None = None) -> bytes:
         if not show(self, timeout, progress):
             raise OperationTimeout(
-                f"{self.op.text} was not finished within {timeout:g} s. It goes on: wait again, or attach to its id.",
+                f"{self.op.text} was not finished within {timeout:g} s. It goes on: wait again, or attach to its id."
+                + self._obstacle(),
                 operation=self.op.text,
                 timeout=timeout,
             )

@@ -88,9 +88,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     needs: list[Need] = []
 
     def __repr__(self) -> str:
+        alarms = f", {len(self.alarms)} alarms" if self.alarms else ""
         return (
             f"<Snapshot {self.app}: {self.waiting} waiting, {self.parked} parked, {self.claimed} claimed, "
-            f"{self.finished} finished, {len(self.workers)} workers>"
+            f"{self.finished} finished, {len(self.workers)} workers{alarms}>"
         )
 
     @drawn

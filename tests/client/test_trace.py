@@ -127,6 +127,18 @@ def test_the_stages_of_a_flow_are_one_trace(app: Blazing, worker: Worker, spans:
     }
 
 
+@pytest.mark.parametrize("lane", ["thread", "process"])
+def test_the_trace_goes_on_in_other_processes(
+    app: Blazing, worker_process: Any, spans: InMemorySpanExporter, lane: str
+) -> None:
+    from tests.worker.traced_steps import whose
+
+    worker_process()
+    found = app.step(whose, lane=lane).enqueue().result(60)
+    [producer] = of_kind(spans, SpanKind.PRODUCER)
+    assert found == (f"{producer.context.trace_id:032x}", 1, True)
+
+
 def test_the_trace_travels_under_the_signature(app: Blazing, url: str, spans: InMemorySpanExporter) -> None:
     op = app.step(same).options(timeout=9).enqueue({1, 2})  # a set travels as a signed pickle
     key = f"{app.store.keys.prefix}seg:{op.op.segment}"

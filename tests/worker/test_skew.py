@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from blazing_nb import Blazing, Status, Worker
+from blazing_nb import Blazing, Status, Worker, errors
+from blazing_nb.top import Top
+from tests.client.test_doctor import drawn
 from tests.client.test_option import same
 from tests.worker.test_death import until
 
@@ -46,6 +48,11 @@ def test_w19_a_step_that_a_worker_cannot_import_is_given_back_with_an_alarm_unti
     batch = step.map(range(20))
     until(lambda: bool(app.snapshot().alarms))
     assert "cannot load there" in app.snapshot().alarms[0]
+    assert repr(app.snapshot()).endswith("1 workers, 1 alarms>")
+    assert "cannot load there" in drawn(Top(app))[2]
+    given_back = until(lambda: next((op for op in batch.operations() if op.status is Status.RETRYING), None))
+    with pytest.raises(errors.OperationTimeout, match=r"gave it back: .*No module named 'elsewhere_only'"):
+        given_back.result(0)
     assert "No module named" in str(app.doctor())
     until(lambda: app.snapshot().steps[0].released >= 1)  # it did not claim at first, and tries again after a second
     assert app.step(same).enqueue(2).result(10) == 2  # the worker goes on with the rest
@@ -70,6 +77,22 @@ def test_a_worker_asks_for_what_it_cannot_load_less_and_less_often(app: Blazing,
     assert 1 <= app.snapshot().steps[0].released <= 4
     assert op.status is Status.RETRYING
     assert op.cancel() is Status.CANCELLED
+    worker.close()
+
+
+def test_code_that_is_not_the_newest_waits_by_itself_and_keeps_nobody_from_running(
+    app: Blazing, url: str, tmp_path: Path
+) -> None:
+    old = elsewhere(app, tmp_path).map(range(5))
+    newest = app.step(lambda x: -x, name="there")
+    newest.code()
+    worker = Worker(app.app_id, url=url).start()
+    until(lambda: all(op.status is Status.RETRYING for op in old.operations()))
+    assert not worker._roster.refused
+    assert newest.map(range(50)).results(10) == [-x for x in range(50)]
+    time.sleep(2)  # at 1 s each is tried again, then not for two more: a crash loop would make hundreds
+    assert 5 <= app.snapshot().steps[0].released <= 15
+    assert {op.attempt for op in old.operations()} == {0}
     worker.close()
 
 
