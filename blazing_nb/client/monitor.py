@@ -1,9 +1,10 @@
-"""Snapshots as frames."""
+"""Snapshots and roll-ups as frames and readings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blazing_nb.core.reading import COUNTERS, Reading, readings
 from blazing_nb.core.snapshot import Segment, Snapshot, Step
 from blazing_nb.store import query
 from blazing_nb.store.store import Store
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-COUNTERS = [name for name in Step.__struct_fields__ if name not in {"step", "wait", "run", "total"}]
 SLACK_MS = 60_000
 
 
@@ -41,6 +41,12 @@ def roll_ups_frame(store: Store, snapshot: Snapshot, last_ms: int) -> pd.DataFra
     frame = pd.DataFrame(rows, columns=["at", "step", *COUNTERS])
     frame["at"] = pd.to_datetime(frame["at"], unit="s", utc=True)
     return frame
+
+
+def recorded(store: Store, snapshot: Snapshot, last_ms: int, step: str | None = None) -> list[Reading]:
+    """What the roll-ups hold of the last `last_ms`, and the snapshot itself."""
+    found = readings(query.roll_ups(store, snapshot.at_ms - last_ms - SLACK_MS), snapshot, step)
+    return [row for row in found if snapshot.at_ms - last_ms <= row.at_ms]
 
 
 def _totals(step: Step) -> dict[str, int]:

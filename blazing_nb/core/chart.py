@@ -68,7 +68,7 @@ class _Frame:
 
     def __init__(self, seconds: float, top: float) -> None:
         self.seconds = seconds or 1.0
-        self.tick = _round(max(top, 1.0) / 4)
+        self.tick = round_up(max(top, 1.0) / 4)
         self.top = self.tick * math.ceil(max(top, 1.0) / self.tick)
 
     def at(self, seconds: float, value: float) -> tuple[float, float]:
@@ -81,14 +81,14 @@ class _Frame:
             _, y = self.at(0, i * self.tick)
             parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--grid)"/>')
             parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{i * self.tick:,.0f}</text>')
-        tick = _round(self.seconds / 6)
+        tick = round_up(self.seconds / 6)
         for i in range(int(self.seconds / tick) + 1):
             x, y = self.at(i * tick, 0)
             parts.append(f'<text x="{x:.1f}" y="{y + 20:.1f}" text-anchor="middle">{i * tick:g} {x_unit}</text>')
         return "".join(parts)
 
 
-def _round(value: float) -> float:
+def round_up(value: float) -> float:
     """The next of 1, 2, 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999)

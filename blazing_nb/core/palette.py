@@ -33,6 +33,13 @@ MARK: dict[Status, str] = {
     Status.LOST: "†",
     Status.EXPIRED: "⌛",
 }
+# What is not a status: latencies, and the ground.
+PART: dict[str, tuple[str, str]] = {
+    **{status.lower(): pair for status, pair in STATUS.items()},
+    "wait": ("#e69f00", "#f0b840"),
+    "run": ("#009e73", "#2fc79b"),
+    "total": ("#0072b2", "#56b4e9"),
+}
 _GROUND = {
     "fg": ("var(--jp-ui-font-color1,#1b1f24)", "var(--jp-ui-font-color1,#e8ebef)"),
     "muted": ("var(--jp-ui-font-color2,#5b6470)", "var(--jp-ui-font-color2,#9aa4b0)"),
@@ -55,7 +62,7 @@ def badge(status: Status | str) -> str:
 
 
 def _variables(shade: int) -> str:
-    names = {**{status.lower(): pair for status, pair in STATUS.items()}, **_GROUND}
+    names = {**PART, **_GROUND}
     return "".join(f"--{name}:{pair[shade]};" for name, pair in names.items())
 
 

@@ -1,4 +1,4 @@
-"""What a person sees in Jupyter: live views, progress. Imports the client, never the other way."""
+"""What a person sees in Jupyter: durable cells, live views, progress. Imports the client, never the other way."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from blazing_nb.notebook.bar import Progress, progress
     from blazing_nb.notebook.depth import SegmentDepths
+    from blazing_nb.notebook.throughput import Latency, Throughput
 
-__all__ = ["Progress", "SegmentDepths", "progress"]
-_MODULES = {"Progress": "bar", "SegmentDepths": "depth", "progress": "bar"}
+__all__ = ["Latency", "Progress", "SegmentDepths", "Throughput", "progress"]
+_MODULES = {
+    "Latency": "throughput",
+    "Progress": "bar",
+    "SegmentDepths": "depth",
+    "Throughput": "throughput",
+    "progress": "bar",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,8 @@
-"""The browser's side of a view, as a widget: a small ES module, nothing fetched."""
+"""The browser's side of a view, as a widget: small ES modules joined into one text, nothing fetched, nothing built."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import anywidget
@@ -9,8 +10,21 @@ import anywidget
 STATIC = Path(__file__).parent / "static"
 
 
-class DepthWidget(anywidget.AnyWidget):
-    """Receives {"type": "snapshot" | "state", ...} and asks {"type": "hello"} when it (re)connects."""
+@cache
+def module(names: tuple[str, ...]) -> str:
+    """The canvas and what a view needs beside it, as one ES module."""
+    parts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("canvas", *names)]
+    return "\n".join([*parts, "export default { render: live };"])
 
-    _esm = (STATIC / "depth.js").read_text(encoding="utf-8")
-    _css = (STATIC / "depth.css").read_text(encoding="utf-8")
+
+class Canvas(anywidget.AnyWidget):
+    """Receives {"type": "snapshot" | "state" | "answer", ...}; asks {"type": "hello"} when it (re)connects."""
+
+    _css = (STATIC / "view.css").read_text(encoding="utf-8")
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(_esm=module(names))
+
+
+def widget(names: tuple[str, ...]) -> Canvas:
+    return Canvas(names)

@@ -84,7 +84,7 @@ def test_segment_depths_move_while_work_drains_and_stay_when_closed(
     page.screenshot(path=artefacts / "depths-live.png")
     page.locator(WIDGET).screenshot(path=artefacts / "depths.png")
     seen = page.eval_on_selector(WIDGET, "e => ({...e.dataset, label: e.getAttribute('aria-label')})")
-    assert int(seen["frames"]) >= 0.95 * (int(seen["seq"]) - 2) > 5
+    assert int(seen["frames"]) >= 0.95 * (int(seen["seq"]) - 2) > 5, seen
     assert "waiting" in seen["label"]
     rows = page.locator(f"{WIDGET} .bz-row .bz-name").all_text_contents()
     assert {f"nap · node-{c}" for c in "abc"} <= set(rows)

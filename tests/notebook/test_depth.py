@@ -10,7 +10,6 @@ import pytest
 from blazing_nb.core.snapshot import Segment, Snapshot, Step, Worker
 from blazing_nb.errors import StoreUnavailable, UsageError
 from blazing_nb.notebook import SegmentDepths
-from blazing_nb.notebook.freeze import freeze, text
 from blazing_nb.notebook.pump import Pump
 
 EVIL = "<script>alert(1)</script>"
@@ -57,17 +56,18 @@ class Tags(HTMLParser):
 
 
 def test_the_frozen_form_is_script_free_and_escapes_what_users_wrote() -> None:
-    source = Source()
-    html = freeze(source.snapshot(), [(0, 5, 1, 1), (1000, 3, 0, 1)])
+    view = SegmentDepths(Source())
+    for _ in range(3):
+        view.update(view.app.snapshot())
     parser = Tags()
-    parser.feed(html)
+    parser.feed(view._repr_html_())
     assert {"svg", "polygon", "table"} <= parser.tags
     assert "script" not in parser.tags
-    assert "&lt;script&gt;" in html
+    assert "&lt;script&gt;" in view._repr_html_()
 
 
 def test_the_text_form_shows_counts_and_no_control_characters() -> None:
-    shown = text(Source().snapshot())
+    shown = str(SegmentDepths(Source()))
     assert "99 / 1 / 2" in shown
     assert "\x1b" not in shown
 
@@ -81,7 +81,7 @@ def test_a_view_offers_text_html_frame_and_figure() -> None:
     assert "<svg" in view._repr_html_()
     assert view.to_frame().waiting.tolist() == [98, 0]
     figure = view.figure()
-    assert [bar.name for bar in figure.data] == ["waiting", "parked", "claimed"]
+    assert [bar.name for bar in figure.data] == ["waiting", "parked", "claimed"] * 2
     assert list(figure.data[0].x) == [98, 0]
 
 

@@ -1,0 +1,183 @@
+"""Charts over time as inline SVG text: lines or areas, heat maps of histograms, spans. Pure; what is frozen is drawn
+here, what is live by `notebook/static/`. Rows begin with a moment in server milliseconds; colours are names of
+`core/palette`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+
+from blazing_nb.core.chart import round_up
+from blazing_nb.core.palette import STATUS
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 52, 8, 24, 22
+_TEXT = 'fill="var(--muted)" font-size="11" font-family="system-ui,sans-serif"'
+Row = Sequence[float | None]
+Spread = tuple[float, float, Sequence[Sequence[tuple[int, float]]]]
+Span = tuple[str, float, float, str, str]
+"""(lane, begin ms, end ms, status, what it says)."""
+POINTS = 360
+TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+
+
+class _Axis:
+    """Time along x."""
+
+    def __init__(self, start: float, end: float, height: int) -> None:
+        self.start, self.end, self.height = start, max(end, start + 1000), height
+        self.bottom = height - BOTTOM
+
+    def x(self, at: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (at - self.start) / (self.end - self.start)
+
+    def ticks(self) -> str:
+        seconds = (self.end - self.start) / 1000
+        step = next((s for s in TICKS_S if seconds / s <= 6), TICKS_S[-1]) * 1000
+        first = math.ceil(self.start / step)
+        marks = []
+        for i in range(first, first + 8):
+            if i * step < self.end:
+                text = time.strftime("%H:%M:%S", time.gmtime(i * step / 1000))
+                marks.append(
+                    f'<text x="{self.x(i * step):.0f}" y="{self.height - 6}" text-anchor="middle">{text}</text>'
+                )
+        return "".join(marks) + f'<text x="{WIDTH - RIGHT}" y="14" text-anchor="end">UTC</text>'
+
+    def level(self, y: float, text: str) -> str:
+        return (
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--grid)"/>'
+            f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>'
+        )
+
+
+def series(
+    rows: Sequence[Row], names: Sequence[str], colors: Sequence[str], *, title: str, stacked: bool, log: bool = False
+) -> str:
+    """Lines, or areas one above the other, with a legend; at most 360 points of each."""
+    rows = rows[:: math.ceil(len(rows) / POINTS)] if len(rows) > POINTS else rows
+    if len(rows) < 2:
+        return ""
+    axis = _Axis(rows[0][0] or 0, rows[-1][0] or 0, 190)
+    tops = _heaped(rows) if stacked else [list(row[1:]) for row in rows]
+    y, levels = _scale(axis, max((v for row in tops for v in row if v is not None), default=0.0), log)
+    parts = [axis.ticks(), levels, _legend(names, colors)]
+    xs = [axis.x(row[0] or 0) for row in rows]
+    for k in range(len(names)) if not stacked else reversed(range(len(names))):
+        if stacked:
+            # The highest first: each area reaches down to the axis, and the next covers its foot.
+            path = " ".join(f"{x:.1f},{y(row[k] or 0):.1f}" for x, row in zip(xs, tops, strict=True))
+            foot = f"{xs[-1]:.1f},{axis.bottom} {xs[0]:.1f},{axis.bottom}"
+            parts.append(f'<polygon points="{path} {foot}" fill="var(--{colors[k]})"/>')
+        else:
+            parts.append(
+                _line(
+                    [(x, None if (v := row[k]) is None else y(v)) for x, row in zip(xs, tops, strict=True)],
+                    colors[k],
+                    k,
+                )
+            )
+    return _svg(parts, axis.height, title)
+
+
+def _heaped(rows: Sequence[Row]) -> list[list[float | None]]:
+    made: list[list[float | None]] = []
+    for row in rows:
+        total, heap = 0.0, list[float | None]()
+        for value in row[1:]:
+            total += value or 0
+            heap.append(total)
+        made.append(heap)
+    return made
+
+
+def _scale(axis: _Axis, peak: float, log: bool) -> tuple[Callable[[float], float], str]:
+    """Where a value lies, and the levels drawn."""
+    span = axis.bottom - TOP
+    if log:
+        high = max(10.0, 10.0 ** math.ceil(math.log10(peak or 1)))
+
+        def on_log(value: float) -> float:
+            return axis.bottom - span * math.log10(max(value, 0.1) / 0.1) / math.log10(high / 0.1)
+
+        powers = [10.0**e for e in range(-1, round(math.log10(high)) + 1)]
+        return on_log, "".join(axis.level(on_log(v), f"{v:g}") for v in powers)
+    tick = round_up(max(peak, 0.5) / 4)
+    count = math.ceil(max(peak, 0.5) / tick)
+
+    def linear(value: float) -> float:
+        return axis.bottom - span * value / (tick * count)
+
+    return linear, "".join(axis.level(linear(i * tick), f"{i * tick:g}") for i in range(count + 1))
+
+
+def _line(points: Iterable[tuple[float, float | None]], color: str, index: int) -> str:
+    path, pen = [], False
+    for x, y in points:
+        if y is not None:
+            path.append(f"{'L' if pen else 'M'}{x:.1f} {y:.1f}")
+        pen = y is not None
+    dash = ("", ' stroke-dasharray="5 2"', ' stroke-dasharray="2 2"')[index % 3]
+    return f'<path d="{"".join(path)}" fill="none" stroke="var(--{color})" stroke-width="1.5"{dash}/>'
+
+
+def heat(rows: Sequence[Spread], which: int, *, title: str) -> str:
+    """A heat map of histograms: rows (moment, span ms, [(bucket, n), ...] by kind); `which` kind."""
+    rows = [row for row in rows if row[2][which]]
+    if not rows:
+        return ""
+    axis = _Axis(min(row[0] - row[1] for row in rows), rows[-1][0], 190)
+    cells: dict[tuple[int, int], float] = {}
+    for at, span, kinds in rows:
+        column = int((axis.x(at - span / 2) - LEFT) // 6)
+        for bucket, n in kinds[which]:
+            cells[column, bucket] = cells.get((column, bucket), 0) + n
+    low, high, most = min(b for _, b in cells), max(b for _, b in cells) + 1, max(cells.values())
+    step = (axis.bottom - TOP) / (high - low)
+    parts = [axis.ticks()]
+    for us in (10.0**e for e in range(11)):
+        if low <= 4 * math.log2(us) <= high:
+            text = f"{us:g} µs" if us < 1000 else f"{us / 1000:g} ms" if us < 1e6 else f"{us / 1e6:g} s"
+            parts.append(axis.level(axis.bottom - step * (4 * math.log2(us) - low), text))
+    for (column, bucket), n in cells.items():
+        shade = 0.12 + 0.88 * math.sqrt(n / most)
+        parts.append(
+            f'<rect x="{LEFT + 6 * column}" y="{axis.bottom - step * (bucket - low + 1):.1f}" width="6" '
+            f'height="{step:.1f}" style="fill:rgb(var(--heat))" fill-opacity="{shade:.2f}"/>'
+        )
+    return _svg(parts, axis.height, title)
+
+
+def spans(rows: Sequence[Span], *, title: str, now_ms: float) -> str:
+    """Bars in lanes over time, coloured by status; the newest 400 of them."""
+    rows = sorted(rows, key=lambda row: row[1])[-400:]
+    if not rows:
+        return ""
+    lanes = sorted({row[0] for row in rows})
+    axis = _Axis(rows[0][1], max(now_ms, max(row[2] for row in rows)), 34 + 26 * len(lanes) + BOTTOM)
+    used = sorted({status for *_, status, _ in rows}, key=[*map(str, STATUS)].index)
+    parts = [axis.ticks(), _legend(used, [status.lower() for status in used])]
+    for i, lane in enumerate(lanes):
+        parts.append(f'<text x="{LEFT}" y="{TOP + 12 + 26 * i}">{escape(lane[:60])}</text>')
+    for lane, begin, end, status, said in rows:
+        x = axis.x(begin)
+        parts.append(
+            f'<rect x="{x:.1f}" y="{TOP + 15 + 26 * lanes.index(lane)}" width="{max(1.5, axis.x(end) - x):.1f}" '
+            f'height="10" fill="var(--{escape(status.lower())})"><title>{escape(said)}</title></rect>'
+        )
+    return _svg(parts, axis.height, title)
+
+
+def _legend(names: Sequence[str], colors: Sequence[str]) -> str:
+    parts, x = [], LEFT
+    for name, color in zip(names, colors, strict=True):
+        parts.append(f'<rect x="{x}" y="5" width="10" height="10" rx="2" fill="var(--{color})"/>')
+        parts.append(f'<text x="{x + 14}" y="14">{escape(name)}</text>')
+        x += 24 + 7 * len(name)
+    return "".join(parts)
+
+
+def _svg(parts: Sequence[str], height: int, label: str) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}" {_TEXT}>{"".join(parts)}</svg>'
