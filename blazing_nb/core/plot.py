@@ -6,8 +6,8 @@ here, what is live by `notebook/static/`. Rows begin with a moment in server mil
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from html import escape
 
 from blazing_nb.core.chart import round_up
@@ -40,7 +40,7 @@ class _Axis:
         marks = []
         for i in range(first, first + 8):
             if i * step < self.end:
-                text = time.strftime("%H:%M:%S", time.gmtime(i * step / 1000))
+                text = f"{datetime.fromtimestamp(i * step / 1000, UTC):%H:%M:%S}"
                 marks.append(
                     f'<text x="{self.x(i * step):.0f}" y="{self.height - 6}" text-anchor="middle">{text}</text>'
                 )
