@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
     """Raises `UsageError` instead of ending the process, so that a notebook survives a typing error."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}. {self.format_usage().strip()}")
+        raise UsageError(f"{message}. {' '.join(self.format_usage().split())}")
 
 
 def verbs(prog: str) -> Iterable[Verb]:

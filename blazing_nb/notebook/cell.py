@@ -19,7 +19,7 @@ from blazing_nb.core.reference import Ref
 from blazing_nb.core.status import Status
 from blazing_nb.errors import UsageError, ValueNotSerializable
 from blazing_nb.notebook.follower import Follower
-from blazing_nb.notebook.outlet import CellOutlet, here
+from blazing_nb.notebook.outlet import CellOutlet, Outlet, here
 from blazing_nb.worker.cell import run_cell
 
 if TYPE_CHECKING:
@@ -93,18 +93,28 @@ class CellRun:
     def show(self) -> None:
         """Show its output so far in the cell that runs now, and go on following from a thread."""
         outlet = here(self._shell)
-        if isinstance(outlet, CellOutlet) and outlet.request != self._shown:
-            self._shown = outlet.request
-            self.follower = Follower(self._app, self.operation, self.name or "cell", outlet, self._bring)
-            self.follower.start()
-        elif not outlet.live:
+        if not isinstance(outlet, CellOutlet):
             print(repr(self))
+        elif outlet.request != self._shown:
+            if self.status.is_final:  # all is there: what runs notebooks without a person waits for no thread
+                self.watch()
+                return
+            self._shown = outlet.request
+            self.follower = self._follower(outlet)
+            self.follower.start()
 
-    def watch(self) -> None:
-        """The same in the foreground, until it is done: for terminals, and where nothing arrives from threads."""
+    def watch(self, *, errors: bool = True) -> None:
+        """The same in the foreground, until it is done: for terminals, and where nothing arrives from threads.
+
+        Args:
+            errors: show the error that it ended with.
+        """
         outlet = here(self._shell)
         self._shown = outlet.request if isinstance(outlet, CellOutlet) else ""
-        Follower(self._app, self.operation, self.name or "cell", outlet, self._bring).follow()
+        self._follower(outlet, errors=errors).follow()
+
+    def _follower(self, outlet: Outlet, *, errors: bool = True) -> Follower:
+        return Follower(self._app, self.operation, self.name or "cell", outlet, self._bring, errors=errors)
 
     def _values(self, found: CellResult) -> dict[str, Any]:
         get = self._app.get

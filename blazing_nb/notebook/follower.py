@@ -23,16 +23,25 @@ MARKS = {Status.SUCCEEDED: "✓", Status.FAILED: "✗", Status.LOST: "✗", Stat
 
 
 class Follower:
-    """One thread, or the foreground. `on_done` is told once, and its answer ends the line of state."""
+    """One thread, or the foreground. `on_done` is told once, and its answer ends the line of state. `errors`: whether
+    an error is shown, else whoever follows raises it."""
 
     def __init__(
-        self, app: Blazing, operation: Operation, title: str, outlet: Outlet, on_done: Callable[[], str]
+        self,
+        app: Blazing,
+        operation: Operation,
+        title: str,
+        outlet: Outlet,
+        on_done: Callable[[], str],
+        *,
+        errors: bool = True,
     ) -> None:
         self._app = app
         self._operation = operation
         self._title = title
         self._outlet = outlet
         self._on_done = on_done
+        self._errors = errors
         self._output = operation.output()
         self._claim = 0
         self._told = ""
@@ -105,7 +114,7 @@ class Follower:
             note = str(error)
         self._tell(f"{MARKS.get(status, '')} {status}{'; ' + note if note else ''}")
         raised = self._operation.exception(0)
-        if raised is not None and self.thread is not None:
+        if raised is not None and self._errors:
             self._outlet.error(raised)
 
     def _tell(self, state: str) -> None:

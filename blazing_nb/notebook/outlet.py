@@ -13,9 +13,6 @@ from blazing_nb.core.output import CLEARED, SHOWN, STDOUT, Display, Piece
 class Outlet(Protocol):
     """Takes pieces of output, a line of state that changes, and at last perhaps an error."""
 
-    live: bool
-    """Whether it can be written to from a thread, after its cell has ended."""
-
     def put(self, piece: Piece) -> None: ...
     def state(self, html: str, plain: str, *, first: bool) -> None: ...
     def error(self, error: BaseException) -> None: ...
@@ -25,8 +22,6 @@ class CellOutlet:
     """The output of the cell that runs now. What is sent names its request, as the kernel's own messages do, so it
     lands there whatever runs by then. A thread may not print: its text would land elsewhere.
     """
-
-    live = True
 
     def __init__(self, shell: InteractiveShell) -> None:
         publisher: Any = shell.display_pub
@@ -67,8 +62,6 @@ class CellOutlet:
 
 class Terminal:
     """Prints, in the foreground only."""
-
-    live = False
 
     def put(self, piece: Piece) -> None:
         getattr(sys, _name(piece)).write(piece.plain)

@@ -76,7 +76,7 @@ def _named(app: Blazing, args: argparse.Namespace) -> CellRun | None:
 
 
 def _waited(made: CellRun) -> CellRun:
-    made.watch()
+    made.watch(errors=False)
     made.result(0)
     return made
 

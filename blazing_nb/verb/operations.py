@@ -130,7 +130,7 @@ def _retry(parser: argparse.ArgumentParser) -> None:
 
 
 def _listed(listing: Listing) -> str:
-    return "\n".join(f"{row.status:9} {row.op.text}  {row.error}".rstrip() for row in listing)
+    return "\n".join(f"{row.status:9} {row.op.text}  {row.error}".rstrip() for row in listing) or "no operations"
 
 
 def _told(operation: Operation) -> str:

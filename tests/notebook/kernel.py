@@ -27,14 +27,14 @@ class Kernel:
     def pid(self) -> int:
         return int(self._manager.provisioner.pid)
 
-    def run(self, code: str, *, fails: bool = False, timeout: float = 25) -> str:
+    def run(self, code: str, *, fails: bool = False, timeout: float = 60) -> str:
         """Run a cell to its end; its id."""
         cell = self.begin(code)
         status = self.end(cell, timeout)
         assert (status == "error") == fails, self.text(cell) or self.outputs[cell]
         return cell
 
-    def end(self, cell: str, timeout: float = 25) -> str:
+    def end(self, cell: str, timeout: float = 60) -> str:
         """Wait until a cell has ended; how."""
         reply = self._client.get_shell_msg(timeout=timeout)
         while reply["parent_header"].get("msg_id") != cell:
@@ -52,7 +52,7 @@ class Kernel:
         cell = self.run(f"print(repr({expression}))")
         return ast.literal_eval(self.text(cell).strip())
 
-    def until(self, holds: Any, timeout: float = 25) -> None:
+    def until(self, holds: Any, timeout: float = 60) -> None:
         end = time.monotonic() + timeout
         while not holds():
             assert time.monotonic() < end, dict(self.outputs)

@@ -124,6 +124,8 @@ def test_a_kernel_that_is_killed_loses_nothing(start: Callable[[], Kernel], work
     assert heir.value("answer") == 42
     assert heir.value("app.attach('squares').results(60) == [x * x for x in range(100)]")
     assert heir.value("sorted(set(app.attach('squares').to_frame().attempt))") == [1]
+    finished = heir.run("%blazing attach survivor")
+    assert heir.text(finished) == "before\nafter\n"  # at once: whoever runs a notebook waits for no thread
     late = heir.run("again = %blazing attach survivor\nprint(again.result(10), again.logs())")
     assert heir.text(late) == "{'answer': 42} before\nafter\n\n"
 
@@ -325,6 +327,9 @@ def test_in_a_terminal_the_foreground_prints(url: str, worker: Child, capsys: An
         assert capsys.readouterr().out == "there\n"
         assert shell.run_line_magic("blazing", "watch terminal").done()
         assert capsys.readouterr().out == "there\n"
+        shell.run_cell_magic("blazing", "run --name broken", "1 / 0").wait(20)
+        shell.run_line_magic("blazing", "watch broken")
+        assert 'File "<cell broken>", line 2' in capsys.readouterr().err
         shell.user_ns["app"].close()
         shell.extension_manager.unload_extension("blazing_nb")
         shell.history_manager.end_session()
