@@ -17,6 +17,8 @@ from blazing_nb.errors import StoreError
 from blazing_nb.store.process import is_owner_alive, is_stopped, owner
 from blazing_nb.store.store import Store
 
+COMMAND = [sys.executable, "-m", "blazing_nb.worker.pulse"]
+
 
 class Pulse:
     """Starts the process for one registration of a worker; `stop` ends it."""
@@ -27,7 +29,7 @@ class Pulse:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "blazing_nb.worker.pulse"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
@@ -64,5 +66,10 @@ def beat(orders: dict[str, str | int]) -> None:
             continue  # the worker's own heartbeat says so in its log
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Read the orders, and beat."""
     beat(json.loads(sys.stdin.readline()))
+
+
+if __name__ == "__main__":
+    main()
