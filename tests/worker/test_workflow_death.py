@@ -197,3 +197,28 @@ def test_two_workers_take_turns_and_nothing_runs_twice(app: Blazing, worker_proc
     batch = order.starmap([(str(tmp_path), 3 * i) for i in range(40)])
     assert batch.results(60) == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(40)]
     assert sorted(number for number, _ in effects(tmp_path)) == list(range(120))
+
+
+def slowly(x: int) -> int:
+    import time
+
+    time.sleep(0.01)
+    return x + 1
+
+
+def test_a_flow_whose_workers_are_killed_commits_each_stage_of_each_item_once(
+    app: Blazing, worker_process: Any
+) -> None:
+    steps = [app.step(slowly, name=name) for name in "abc"]
+    flow = steps[0] >> steps[1] >> steps[2]
+    batch = flow.map(range(400))
+    victims = [worker_process(lease=LEASE) for _ in range(2)]
+    for victim in victims:
+        wanted = batch.done_count + 20
+        until(lambda wanted=wanted: batch.done_count >= wanted)  # type: ignore[misc]
+        victim.kill()
+    assert not batch.done()
+    worker_process(lease=LEASE)
+    assert batch.results(60) == [x + 3 for x in range(400)]
+    totals = [(found.enqueued, found.succeeded, found.lost) for found in app.snapshot().steps]
+    assert totals == [(400, 400, 0)] * 3
