@@ -135,6 +135,9 @@ class Connection:
             self._raw = self._pool.make_connection()
             self._pid = os.getpid()
         self._raw.connect()
+        if self._closed:  # meanwhile, when there was no socket yet to be closed
+            self._raw.disconnect()
+            raise RedisConnectionError("closed")
         return self._raw
 
     def close(self) -> None:
@@ -158,6 +161,9 @@ def _give_up(error: Exception) -> None:
 def refusal(text: str) -> ScriptRefused:
     """`BZCODE field=value ...` as an error with fields."""
     words = text.split()
+    if "permission" in text or "can't run this command" in text:
+        advice = "This Redis user lacks a right: `blazing-nb acl APP` prints what it needs."
+        return ScriptRefused(f"The store refused the call: {text}. {advice}", code="NOPERM")
     if not words or not words[0].startswith("BZ"):
         return ScriptRefused(f"The store refused the call: {text}", code="ERR")
     fields = dict(word.split("=", 1) for word in words[1:] if "=" in word)

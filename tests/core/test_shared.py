@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -77,6 +77,19 @@ def test_any_order_of_deltas_with_repetitions_converges(kind: str, data: st.Data
     ends.append(reduce(lambda a, b: join(kind, a, b), deltas, {}))
     assert all(a == b for a, b in pairwise(ends))
     assert all(value(kind, a) == value(kind, b) for a, b in pairwise(ends))
+
+
+@kinds
+@given(data=st.data())
+def test_three_replicas_that_meet_at_random_converge(kind: str, data: st.DataObject) -> None:
+    """P6: each goes on by itself; now and then one hears of another."""
+    replicas: list[Fields] = [{}, {}, {}]
+    for _ in range(data.draw(st.integers(1, 8))):
+        i, j = data.draw(st.permutations([0, 1, 2]))[:2]
+        news = data.draw(DELTAS[kind]) if data.draw(st.booleans()) else replicas[j]
+        replicas[i] = join(kind, replicas[i], news)
+    healed = [join(kind, join(kind, a, b), c) for a, b, c in permutations(replicas)]
+    assert all(state == healed[0] for state in healed)
 
 
 @given(st.lists(st.tuples(WRITERS, st.integers(-9, 9))))

@@ -234,7 +234,7 @@ def test_a_shared_channel_is_open_to_the_named_app_alone(
         named.channel("news", owner=app_id).publish("thanks")
         assert list(named.channel("news", owner=app_id)) == ["hello", "thanks"]
         assert named.shared("team", owner=app_id).counter("n").value == 2
-        with pytest.raises(errors.ScriptRefused, match="permission"):
+        with pytest.raises(errors.ScriptRefused, match="blazing-nb acl"):
             sharing.newest(named.store, sharing.key_of(app_id, "chan:own"))
     other = Store(f"{app_id}c", users(f"{app_id}c", "client"))
     with pytest.raises(errors.ScriptRefused, match="permission"):

@@ -94,3 +94,18 @@ def test_an_evicting_server_is_refused(url: str, app_id: str) -> None:
     finally:
         call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
     store.close()
+
+
+def test_a_connection_that_is_closed_while_it_connects_waits_for_nothing(url: str) -> None:
+    connection = Connection(url)
+    raw = connection._raw = connection._pool.make_connection()
+    connection._pid = os.getpid()
+    connect = raw.connect
+
+    def closed_meanwhile() -> None:
+        connection.close()  # there is no socket yet
+        connect()
+
+    raw.connect = closed_meanwhile
+    with pytest.raises(StoreUnavailable):
+        connection.call("BLPOP", "nothing", 100, block_s=100)
