@@ -129,16 +129,19 @@ class Connection:
 
     def open(self) -> Any:
         """The raw connection, connected, of this process."""
-        if self._closed:
-            raise RedisConnectionError("closed")
+        self._check_open()
         if self._raw is None or self._pid != os.getpid():
             self._raw = self._pool.make_connection()
             self._pid = os.getpid()
         self._raw.connect()
-        if self._closed:  # meanwhile, when there was no socket yet to be closed
-            self._raw.disconnect()
-            raise RedisConnectionError("closed")
+        self._check_open()  # closed meanwhile, when there was no socket yet
         return self._raw
+
+    def _check_open(self) -> None:
+        if self._closed:
+            if self._raw is not None:
+                self._raw.disconnect()
+            raise RedisConnectionError("closed")
 
     def close(self) -> None:
         """Close the socket; later calls raise. Repeatable. Wakes a thread that waits in a call."""
