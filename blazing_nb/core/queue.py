@@ -47,6 +47,8 @@ class Entry(msgspec.Struct):
     releases: int = 0
     due_ms: int = 0
     solo: bool = False
+    need: str = ""
+    """The Python whose workers alone can load it; empty where any can."""
     cancel: bool = False
     waited: int = 0
     """The last claim that gave it back until others are final."""
@@ -266,6 +268,7 @@ class Queue:
         budget: int,
         steps: list[str],
         now_ms: int,
+        python: str = "",
     ) -> tuple[int, list[Dot], list[Dot]]:
         """Commit, rescue, claim: how many were accepted, which were another's, and what was claimed, in order."""
         now_ms = self.clock(now_ms)
@@ -273,17 +276,19 @@ class Queue:
         self.rescue(now_ms)
         if worker not in self.leases or not budget:
             return accepted, lost, []
-        taken = self.claim(worker, incarnation, budget, steps, now_ms)
+        taken = self.claim(worker, incarnation, budget, steps, now_ms, python)
         self.settle(now_ms)
         return accepted, lost, taken
 
-    def claim(self, worker: str, incarnation: int, budget: int, steps: list[str], now_ms: int) -> list[Dot]:
+    def claim(
+        self, worker: str, incarnation: int, budget: int, steps: list[str], now_ms: int, python: str = ""
+    ) -> list[Dot]:
         taken: list[Dot] = []
         if self._alone(worker, incarnation, steps, now_ms, taken):
             return taken
         for step in steps:
             if budget > 0:
-                budget -= self._take_step(step, worker, incarnation, budget, now_ms, taken)
+                budget -= self._take_step(step, (worker, incarnation, python), budget, now_ms, taken)
         return taken
 
     def _alone(self, worker: str, incarnation: int, steps: list[str], now_ms: int, taken: list[Dot]) -> bool:
@@ -303,9 +308,9 @@ class Queue:
         self.drain = self.drain or worker
         return self.drain == worker
 
-    def _take_step(self, step: str, worker: str, incarnation: int, budget: int, now_ms: int, taken: list[Dot]) -> int:
+    def _take_step(self, step: str, taker: tuple[str, int, str], budget: int, now_ms: int, taken: list[Dot]) -> int:
         most = min(budget, self._allowance(step, now_ms))
-        due = any(dot.step == step for dot in self._due(now_ms, solo=False))
+        due = bool(self._parked(step, taker[2], now_ms))
         if step in self.paused or most <= 0 or not (due or any(self.active.get((step, prio)) for prio in HIGH_FIRST)):
             return 0
         self.turns += 1
@@ -314,7 +319,7 @@ class Queue:
         if most == 1:
             self.ones[step] = self.ones.get(step, 0) + 1
             share = self.ones[step] % 2
-        left = most - self._take_parked(step, worker, incarnation, share, now_ms, taken)
+        left = most - self._take_parked(step, taker, share, now_ms, taken)
         for prio in LOW_FIRST if turn % 8 == 0 else HIGH_FIRST:
             active = self.active.get((step, prio), {})
             names = sorted(active, key=lambda name: (active[name], name))[: max(0, left)]
@@ -326,16 +331,22 @@ class Queue:
                 else:
                     active[name] = turn
                 for dot in waiting:
-                    self._give(dot, worker, incarnation, now_ms, taken)
+                    self._give(dot, *taker[:2], now_ms, taken)
                 left -= len(waiting)
-        left -= self._take_parked(step, worker, incarnation, left, now_ms, taken)
+        left -= self._take_parked(step, taker, left, now_ms, taken)
         self._spend(step, most - left, now_ms)
         return most - left
 
-    def _take_parked(self, step: str, worker: str, incarnation: int, limit: int, now_ms: int, taken: list[Dot]) -> int:
-        parked = [dot for dot in self._due(now_ms, solo=False) if dot.step == step][:limit]
+    def _parked(self, step: str, python: str, now_ms: int) -> list[Dot]:
+        """What is due of a step; first that which only workers of this Python can load."""
+        due = [dot for dot in self._due(now_ms, solo=False) if dot.step == step]
+        needed = [dot for dot in due if python and self.live[dot].need == python]
+        return needed + [dot for dot in due if not self.live[dot].need]
+
+    def _take_parked(self, step: str, taker: tuple[str, int, str], limit: int, now_ms: int, taken: list[Dot]) -> int:
+        parked = self._parked(step, taker[2], now_ms)[:limit]
         for dot in parked:
-            self._give(dot, worker, incarnation, now_ms, taken)
+            self._give(dot, *taker[:2], now_ms, taken)
         return len(parked)
 
     def _give(self, dot: Dot, worker: str, incarnation: int, now_ms: int, taken: list[Dot]) -> None:
@@ -396,13 +407,17 @@ class Queue:
             else:
                 self._park(dot, now_ms + (entry.deaths - 1) ** 2 * 1000)
 
-    def release(self, worker: str, rows: Iterable[tuple[Dot, int]], now_ms: int, delay_ms: int = 0) -> int:
-        """A worker gives back what it will not run: neither a death nor a failure."""
+    def release(
+        self, worker: str, rows: Iterable[tuple[Dot, int]], now_ms: int, delay_ms: int = 0, need: str = ""
+    ) -> int:
+        """A worker gives back what it will not run: neither a death nor a failure. `need`: only workers of that Python
+        get it from now on."""
         now_ms, released = self.clock(now_ms), 0
         for dot, claims in rows:
             entry = self.live.get(dot)
             if entry is not None and entry.owner == worker and entry.claims == claims:
                 entry.releases += 1
+                entry.need = need or entry.need
                 self._park(dot, now_ms + delay_ms)
                 released += 1
         return released

@@ -271,7 +271,7 @@ class Machine(RuleBasedStateMachine):
             bodies += [suspend_body(Join(waits), T0) if row.letter == "J" else _body(row) for row in part]
         lanes = [(budget, steps)] if budget else []
         accepted, lost, taken = self.model.turn(
-            worker, self.workers[worker], rows, budget, steps if budget else [], self.now
+            worker, self.workers[worker], rows, budget, steps if budget else [], self.now, self.python(worker)
         )
         self.dots += [dot for dot in self.model.follows.values() if dot not in self.dots]
         keeps = sum(entry.owner == worker for dot, entry in self.model.live.items() if dot not in taken)
@@ -286,6 +286,7 @@ class Machine(RuleBasedStateMachine):
             held=keeps,
             payloads=payloads,
             effects=effects,
+            python=self.python(worker),
             now_ms=self.now,
         )
         got = [
@@ -299,12 +300,17 @@ class Machine(RuleBasedStateMachine):
         assert got == [(dot, self.model.live[dot].claims) for dot in taken]
         return multiple(*((worker, dot, claims) for dot, claims in got))
 
-    @rule(row=held, delay_ms=st.sampled_from([0, 400]))
-    def release(self, row: tuple[str, Dot, int], delay_ms: int) -> None:
+    @staticmethod
+    def python(worker: str) -> str:
+        """Of two kinds, by the worker's incarnation."""
+        return "3.11" if int(worker.rpartition(".")[2]) % 2 else "3.12"
+
+    @rule(row=held, delay_ms=st.sampled_from([0, 400]), need=st.sampled_from(["", "", "3.11", "3.12"]))
+    def release(self, row: tuple[str, Dot, int], delay_ms: int, need: str) -> None:
         worker, dot, claims = row
         group = (dot.segment, [f"{dot.incarnation}-{dot.counter}"], [claims])
-        expected = self.model.release(worker, [(dot, claims)], self.now, delay_ms)
-        assert self.store.release(worker, [group], delay_ms=delay_ms, now_ms=self.now) == expected
+        expected = self.model.release(worker, [(dot, claims)], self.now, delay_ms, need)
+        assert self.store.release(worker, [group], delay_ms=delay_ms, need=need, now_ms=self.now) == expected
 
     @rule(data=st.data(), often=st.integers(0, 3), waiting=st.booleans())
     def cancel(self, data: st.DataObject, often: int, waiting: bool) -> None:
@@ -366,7 +372,10 @@ class Machine(RuleBasedStateMachine):
                 assert call("ZSCORE", f"{prefix}active:{segment.step}:{segment.prio}", name) is not None
         for step in STEPS:
             assert int(call("HGET", f"{prefix}stats:{step}", "flight") or 0) == self.model.flight(step)
-        parked_keys = [*(f"parked:{step}" for step in STEPS), "solo"]
+        needs = [f"{python}:{step}" for python in ("3.11", "3.12") for step in STEPS]
+        parked_keys = [*(f"parked:{step}" for step in STEPS), "solo", *(f"need:{need}" for need in needs)]
+        listed = {field.decode() for field in call("HKEYS", f"{prefix}needs")}
+        assert listed >= {need for need in needs if call("EXISTS", f"{prefix}need:{need}")}
         members = {m.decode() for key in parked_keys for m in call("ZRANGE", prefix + key, 0, -1)}
         assert not call("EXISTS", f"{prefix}settled")
         waits = {m.decode() for m in call("ZRANGE", f"{prefix}joins", 0, -1)}

@@ -250,6 +250,16 @@ def test_what_needs_another_python_goes_to_its_workers_only(bench: Bench) -> Non
         bench.store.cancel([OperationId.parse(f"f:n:n1:{ids[0]}")], now_ms=bench.now)
     assert turn("3.99") == [(entry, 2, 1) for entry in ids[1:]]
     assert bench.store.snapshot(now_ms=bench.now).needs == []
+    # One fails there, and waits for its moment: its worker is told when that is, and does not ask all the time.
+    group = Group("f:n:n1", 3, 60_000, [ids[1]], [2], [7], [T0])
+    bench.store.turn(bench.b, bench.workers[bench.b], [group], [b"R700;0;0;E: e"], [], now_ms=bench.now)
+    asked = bench.store.turn(
+        bench.b, bench.workers[bench.b], [], [], [(10, ["f"])], held=2, python="3.99", now_ms=bench.now
+    )
+    assert (asked.claims, asked.due_ms) == ([], bench.now + 700)
+    bench.now += 700
+    assert turn("3.11") == []
+    assert turn("3.99") == [(ids[1], 3, 1)]
     assert bench.store.connection().call("EXISTS", f"{bench.store.keys.prefix}needs") == 0
 
 

@@ -1,9 +1,4 @@
 -- Shared: claim for a worker's lanes ({budget, {step, ...}}), and the next moment of interest.
-local function sooner(due, other)
-  if other and (not due or other < due) then return other end
-  return due
-end
-
 -- Rings where a claim leaves work behind that another may take; answers when it is worth to look again, which is now
 -- where there is work left: a worker that has room need not wait for the bell.
 local function leave(step, now)

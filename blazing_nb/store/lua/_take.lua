@@ -13,13 +13,22 @@ local function take_segment(step, active, name, worker, want, turn, now, hist, o
   return #entries
 end
 
+local function sooner(due, other)
+  if other and (not due or other < due) then return other end
+  return due
+end
+
+local function head_of(key)
+  local due = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  return due and tonumber(due) or false
+end
+
 -- Whether anything of a step may be taken now, and when the next parked operation is due.
 local function waiting(step, now)
   local active = P .. 'active:' .. step .. ':'
-  local head = redis.call('ZRANGE', P .. 'parked:' .. step, 0, 0, 'WITHSCORES')[2]
-  local due = head and tonumber(head) or false
-  local ready = NEEDS[step] ~= nil or (due and due <= now)
-  return ready or redis.call('EXISTS', active .. 'h', active .. 'n', active .. 'l') > 0, due
+  local due = head_of(P .. 'parked:' .. step)
+  if NEEDS[step] then due = sooner(due, head_of(P .. 'need:' .. NEEDS[step])) end
+  return (due and due <= now) or redis.call('EXISTS', active .. 'h', active .. 'n', active .. 'l') > 0, due
 end
 
 local function take_step(step, worker, now, budget, out)
