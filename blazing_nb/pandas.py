@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from blazing_nb.client.batch import Batch
+from blazing_nb.client.call import whole
 from blazing_nb.client.caller import Caller
 from blazing_nb.client.step import Step
 from blazing_nb.errors import UsageError
@@ -73,7 +74,10 @@ class _Accessor:
         batch, chunk = mapping.send(calls, len(labels), name, resume)
         left = None if end is None else max(0.0, end - time.monotonic())
         found = batch.results(left, return_exceptions=mapping.collect)
-        values = found if chunk == 1 else list(_flat(found, chunk, len(labels)))
+        values = found
+        if chunk > 1:
+            app = mapping.step.app
+            values = list(_flat([whole(app, part) for part in found], chunk, len(labels)))
         if len(values) != len(labels):
             raise UsageError(
                 f"Batch {name!r} has {len(values)} values and this has {len(labels)}: resume the same data under a "

@@ -113,6 +113,12 @@ def test_a_large_argument_that_is_no_array_arrives_too(app: Blazing, worker: Wor
         assert Parallel()(delayed(len)(bytes(2_000_000)) for _ in range(2)) == [2_000_000] * 2
 
 
+def test_large_results_arrive(app: Blazing, worker: Worker) -> None:
+    with parallel_config("blazing", app=app, lane="thread"):
+        found = Parallel(n_jobs=2)(delayed(np.full)(200_000, x) for x in range(3))
+    assert [(len(part), part[0]) for part in found] == [(200_000, 0), (200_000, 1), (200_000, 2)]
+
+
 def test_nested_parallelism_stays_in_its_worker(app: Blazing, url: str) -> None:
     worker = Worker(app.app_id, url=url, threads=1).start()  # would wait for itself otherwise
     with parallel_config("blazing", app=app, lane="thread"):

@@ -39,6 +39,7 @@ LAYERS = {
 FACADES = {"blazing_nb", "blazing_nb.__main__"}
 # (module, function, imported unit): what crosses the layers, each by one late import inside one function.
 LATE_IMPORTS: set[tuple[str, str, str]] = {
+    ("blazing_nb.client.call", "light", "worker"),
     ("blazing_nb.client.progress", "progress", "notebook"),
     ("blazing_nb.client.reproduction", "_arguments", "worker"),
 }

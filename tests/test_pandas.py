@@ -77,6 +77,11 @@ def test_many_values_travel_in_chunks_and_keep_their_order(app: Blazing, double:
     assert (step.step, step.enqueued) == ("double", 1000)
 
 
+def test_a_chunk_of_long_values_comes_back_whole(double: Step) -> None:
+    found = pd.Series(["x" * 300_000] * 4).blazing.map(double, chunk=4, timeout=30)
+    assert found.str.len().tolist() == [600_000] * 4
+
+
 def test_a_step_with_a_time_out_or_a_limit_gets_its_values_one_by_one(app: Blazing, worker: Worker) -> None:
     timed = app.step(lambda value: value, name="timed", timeout=30)
     assert pd.Series(range(1500)).blazing.map(timed, timeout=60).tolist() == list(range(1500))

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
 from blazing_nb.client.batch import Batch
+from blazing_nb.client.call import whole
 from blazing_nb.client.caller import Caller
 from blazing_nb.client.channel import Channel, open_channel, open_space
 from blazing_nb.client.doctor import Diagnosis, diagnose
@@ -364,7 +365,7 @@ class Blazing:
             self._runner = Caller(self, "run")
         operation = self._runner.enqueue(function, args, kwargs)
         try:
-            return await operation
+            return whole(self, await operation)
         except asyncio.CancelledError:
             operation.cancel()
             raise

@@ -5,32 +5,60 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from blazing_nb.core.codec import prepare
+from blazing_nb.core.reference import Ref
+from blazing_nb.errors import ValueNotSerializable
+
+if TYPE_CHECKING:
+    from blazing_nb.client.app import Blazing
+
+LARGE_RESULT = 512 << 10
+"""Bytes from which a result is stored as a value: half of what an outcome takes."""
 
 
 def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """One call."""
-    return function(*args, **kwargs)
+    return light(function(*args, **kwargs))
 
 
 async def call_async(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """One call of a coroutine function."""
-    return await function(*args, **kwargs)
+    return light(await function(*args, **kwargs))
 
 
-def call_each(function: Callable[..., Any], /, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """A chunk of calls, one after the other; the first exception ends it."""
-    return [function(*args) for args in calls]
+def call_each(function: Callable[..., Any], /, calls: Iterable[tuple[Any, ...]]) -> Any:
+    """A chunk of calls, one after the other; the list of their results. The first exception ends it."""
+    return light([function(*args) for args in calls])
 
 
-async def call_each_async(function: Callable[..., Any], /, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+async def call_each_async(function: Callable[..., Any], /, calls: Iterable[tuple[Any, ...]]) -> Any:
     """A chunk of calls of a coroutine function, at once; the first exception cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(function(*args)) for args in calls]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return light([task.result() for task in tasks])
+
+
+def light(value: Any) -> Any:
+    """The value, or, of one that is too large to be a result, a reference: `whole` makes it a value again."""
+    try:
+        size = len(prepare(value, "the result")[1])
+    except ValueNotSerializable:
+        return value  # the worker says so, as of any result
+    if size <= LARGE_RESULT:
+        return value
+    from blazing_nb.worker.current import current  # this executes in a worker
+
+    return current().put(value)
+
+
+def whole(app: Blazing, value: Any) -> Any:
+    """What `light` was given."""
+    return app.get(value) if isinstance(value, Ref) else value
 
 
 class Pickled:

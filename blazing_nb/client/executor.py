@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.batch import Batch
+from blazing_nb.client.call import whole
 from blazing_nb.client.caller import Caller
 from blazing_nb.client.operation import Operation
 from blazing_nb.core.dot import OperationId
@@ -59,7 +60,7 @@ class OperationFuture(Future[Any]):
         error: BaseException | None = None
         value = None
         try:
-            value = self.operation.result(0, progress=False)
+            value = whole(self.operation._app, self.operation.result(0, progress=False))
         except OperationCancelled:
             super().cancel()
         except BaseException as raised:
@@ -209,10 +210,10 @@ class AppExecutor(Executor):
             if not batch.done() and not self._app.closed:
                 self._cancel([batch])
 
-    @staticmethod
-    def _chunk(operation: Operation, end: float | None) -> Iterator[Any]:
+    def _chunk(self, operation: Operation, end: float | None) -> Iterator[Any]:
+        left = None if end is None else max(0.0, end - time.monotonic())
         try:
-            values = operation.result(None if end is None else max(0.0, end - time.monotonic()), progress=False)
+            values = whole(self._app, operation.result(left, progress=False))
         except OperationCancelled as error:
             raise CancelledError(str(error)) from None
         values.reverse()

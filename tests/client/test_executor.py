@@ -148,6 +148,12 @@ def test_arguments_above_the_payload_limit_travel_as_a_stored_value(executor: Ap
     assert list(executor.map(lambda x: len(big) + x, range(3))) == [3_000_000, 3_000_001, 3_000_002]
 
 
+def test_large_results_come_back_whole(app: Blazing, executor: AppExecutor) -> None:
+    assert len(executor.submit(bytes, 3_000_000).result(20)) == 3_000_000
+    assert [len(part) for part in executor.map(bytes, [400_000] * 4, chunksize=4)] == [400_000] * 4
+    assert len(asyncio.run(app.run(bytes, 2_000_000))) == 2_000_000
+
+
 def test_an_operation_survives_in_the_store(app: Blazing, executor: AppExecutor) -> None:
     future = executor.submit(pow, 3, 3)
     assert future.result(10) == 27

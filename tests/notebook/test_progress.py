@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 import time
@@ -10,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from tqdm import tqdm
 
 from blazing_nb import Blazing, OperationTimeout, Worker, as_completed, current, gather, wait
@@ -233,3 +236,35 @@ def test_a_batch_completes_by_its_operations_and_can_be_waited_for(app: Blazing,
 def test_a_canvas_of_a_notebook_is_what_it_says() -> None:
     assert isinstance(drawn._canvas(), drawn.LogCanvas | TerminalCanvas)
     assert NotebookCanvas.close is NotebookCanvas.draw
+
+
+@pytest.mark.slow
+def test_a_real_kernel_shows_one_bar_that_moves_and_is_saved_as_it_ended(url: str, app_id: str) -> None:
+    """The messages that a front end gets, and the output that a saved notebook has."""
+    cell = nbformat.v4.new_code_cell(
+        f"""
+        import time
+        from blazing_nb import Blazing, Worker
+        app = Blazing({app_id!r}, url={url!r})
+        worker = Worker(app.app_id, url={url!r}).start()
+        batch = app.step(lambda x: time.sleep(x) or x, name="nap").map([2.8] * 3, name="naps")
+        assert batch.results(60) == [2.8] * 3
+        worker.close()
+        """.replace("\n        ", "\n")
+    )
+    drawn_at: list[str] = []
+    client = NotebookClient(nbformat.v4.new_notebook(cells=[cell]), timeout=100, kernel_name="python3")
+    process = client.process_message
+
+    def watch(message: dict[str, Any], *args: Any) -> Any:
+        if message["msg_type"] in ("display_data", "update_display_data"):
+            drawn_at.append(message["content"]["data"]["text/plain"])
+        return process(message, *args)
+
+    client.process_message = watch  # type: ignore[method-assign]
+    client.execute(env={**os.environ})
+    [output] = cell.outputs
+    assert "3/3 · 100%" in output.data["text/plain"]
+    assert 'role="progressbar"' in output.data["text/html"]
+    assert len(drawn_at) > 1
+    assert "0/3" in drawn_at[0]
