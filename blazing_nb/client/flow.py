@@ -17,6 +17,7 @@ from blazing_nb.client.batch import Batch
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.results import NEWS, Results
 from blazing_nb.client.step import Step
+from blazing_nb.core.dependency import FAIL
 from blazing_nb.core.diagram import StageCounts, pipeline
 from blazing_nb.core.dot import OperationId
 from blazing_nb.core.outcome import decode_outcome
@@ -113,7 +114,8 @@ class Flow:
             resume: as for `Step.map`; not with a barrier.
             barrier: a stage begins when all items are through the one before it, or have failed there.
         """
-        return self._map(((item,) for item in items), name, resume, node_id, barrier)
+        each = items.operations() if isinstance(items, Batch) else items
+        return self._map(((item,) for item in each), name, resume, node_id, barrier)
 
     def starmap(
         self,
@@ -389,5 +391,10 @@ def _check(stage: Step, app: Blazing) -> None:
 
 def _stage(step: Step) -> Stage:
     options = step._options
+    if options.on_failure != FAIL:
+        raise UsageError(
+            f"Stage {step.name!r} has on_failure={options.on_failure!r}, but begins only after a success; with "
+            "barrier=True it would hold."
+        )
     prio = "n" if options.prio == "d" else options.prio
     return Stage(step.name, step.code(), prio, options.delay_ms, options.expires_ms, options.call)

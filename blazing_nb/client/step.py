@@ -124,8 +124,8 @@ class Step:
 
     def _invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
         options = self._options
-        if options.key or options.block_s:
-            raise UsageError("In a workflow a call takes no key (its position is one) and no block.")
+        if options.key or options.block_s or options.on_failure != FAIL:
+            raise UsageError("In a workflow a call takes no key (its position is one), no block and no on_failure.")
         return Invocation(
             app=self.app.app_id,
             step=self.name,

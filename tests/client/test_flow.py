@@ -208,6 +208,14 @@ def test_a_later_stage_refuses_what_makes_no_sense_there(app: Blazing, options: 
         app.step(load) >> app.step(save).options(**given)
 
 
+def test_a_first_stage_waits_for_others_and_a_later_one_takes_no_policy_for_that(app: Blazing, worker: Worker) -> None:
+    first, second = app.step(load), app.step(clean)
+    assert (first >> second).enqueue(first.enqueue(1)).result(10) == 30
+    assert (first >> second).map(first.map([1, 2])).results(10) == [30, 40]
+    with pytest.raises(errors.UsageError, match="begins only after a success"):
+        (first >> second.options(on_failure="collect")).enqueue(1)
+
+
 def test_a_flow_is_made_of_steps_of_one_app(app: Blazing) -> None:
     with pytest.raises(errors.UsageError, match="made of steps"):
         app.step(load) >> 3  # type: ignore[operator]
