@@ -131,12 +131,12 @@ MUTANTS = {
     ),
     "join_is_not_handed_on": Mutant("_finish", "hand_on(name, node, incarnation, chunks)", ""),
     "unregistered_members_are_ignored": Mutant("enqueue", "if why then return", "if false then return"),
-    "seal_ignored": Mutant("_join", "if not sealed then return end", "redis.call('PERSIST', P .. 'join:' .. op)"),
+    "seal_ignored": Mutant("_join", "sealed = sealed and ENROLLING ~= op", "sealed, due = true, due or 0"),
     "a_group_is_decided_twice": Mutant("_join", "or group[7] == 1 then return", "then return"),
     "continuation_written_twice": Mutant(
         "_join", "place(name, id, now), 'XX',", "P .. 'parked:' .. string.match(name, '^[^:]*'),"
     ),
-    "one_group_is_enough": Mutant("_join", "elseif open == '0' then", "else"),
+    "one_group_is_enough": Mutant("_join", "'open', -1) == 0 and sealed", "'open', -1) >= 0 and sealed"),
     "earlier_rounds_count": Mutant("_join", "have == round and packed and", "packed and"),
     "a_failure_is_a_success": Mutant("_join", "if counts == '*' or hit[2] == 'S' then", "if true then"),
     "joins_outlive_their_operation": Mutant("_next", "redis.call('DEL', unpack(keys)) > 0", "false"),

@@ -191,6 +191,21 @@ def test_a_member_that_failed_before_ends_it_with_its_enqueue(bench: JoinBench) 
     assert bench.status_of(bench.wait_for(all_of(members, ending="C"))) == "C"
 
 
+@pytest.mark.parametrize("letter", "SF")
+def test_members_that_end_while_many_are_registered_are_decided_on_with_the_enqueue(
+    bench: JoinBench, letter: str
+) -> None:
+    join = Join((all_of(bench.members(200)),))
+    chunk = bench.waiting(join)
+    op = OperationId("g", "d", "n1", bench.node, chunk.first)
+    register(bench.store, op.text, join, now_ms=T0)
+    bench.finish(*range(1, 200))
+    bench.commit(bench.a, [(f"{bench.node}-200", 1)], letter)
+    assert bench.store.enqueue(chunk, now_ms=T0) == "added"
+    assert bench.status_of(op) == ("SCHEDULED" if letter == "S" else "F")
+    assert bench.started() == ([(op.entry, 1)] if letter == "S" else [])
+
+
 @pytest.mark.parametrize(("ending", "status", "story"), [("F", "F", b"DependencyFailed"), ("C", "C", b"skipped: ")])
 def test_cancelled_lost_expired_and_unknown_members_count_as_failures_with_their_reason(
     bench: JoinBench, ending: str, status: str, story: bytes

@@ -15,8 +15,8 @@ local function shift(op, round, g, moved, now)
   end
 end
 
--- Enrols `from` to `to`, of one chunk; bytes read for it.
-admit = function(op, round, g, name, incarnation, from, to, now)
+-- Enrols `from` to `to`, of one chunk; bytes read for it. `known`: the join has the chunk's title.
+admit = function(op, round, g, name, incarnation, from, to, now, known)
   local chunk, slots, present, bytes = math.floor(from / 128), {}, {}, 0
   local title = string.match(name, '^[^:]*:[^:]*:(.*)$') .. ':' .. incarnation .. ':' .. string.format('%.0f', chunk)
   for counter = from, to do slots[#slots + 1] = counter % 128 end
@@ -37,12 +37,8 @@ admit = function(op, round, g, name, incarnation, from, to, now)
     end
     bytes = bytes + #(records[i] or '')
   end
-  if #waiting > 0 then
-    local number = redis.call('HINCRBY', KEYS[1], 'joined', 1)
-    redis.call('SADD', P .. 'awaited', title)
-    redis.call('ZADD', P .. 'next:' .. title, number, table.concat({g, round, op, number, table.concat(waiting)}, '|'))
-  end
-  redis.call('HSET', P .. 'join:' .. op, 't' .. title, g)
+  if #waiting > 0 then expect(title, g, round, op, table.concat(waiting)) end
+  if not known then redis.call('HSET', P .. 'join:' .. op, 't' .. title, g) end
   if #hits > 0 then count(op, round, string.format('%d', g), name, incarnation, string.format('%.0f', chunk), hits, now) end
   shift(op, round, g, moved, now)
   return bytes
@@ -55,10 +51,10 @@ local function enroll(op, round, members, limit, most, now)
     local g, name, incarnation, from, last = unpack(member)
     while from <= last and done < limit and bytes < most do
       local to = math.min(last, from + 127 - from % 128)
-      bytes = bytes + admit(op, round, g, name, incarnation, from, to, now)
+      bytes = bytes + admit(op, round, g, name, incarnation, from, to, now, ENROLLING == op)
       done, from = done + to - from + 1, to + 1
     end
   end
-  redis.call('HINCRBY', P .. 'join:' .. op, 'at', done)
+  if ENROLLING ~= op then redis.call('HINCRBY', P .. 'join:' .. op, 'at', done) end
   return done
 end

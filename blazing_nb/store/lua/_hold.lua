@@ -2,7 +2,11 @@
 -- long from their end, and renewed by heartbeats, one join a call, twice in that time.
 local HOLD_MS = 86400000
 
+local HELD = {}
+
 local function hold(title, now)
+  if HELD[title] then return end
+  HELD[title] = true
   local left = redis.call('PTTL', P .. 'out:' .. title)
   if left < 0 or left > HOLD_MS / 2 then return end
   redis.call('PEXPIRE', P .. 'out:' .. title, HOLD_MS)

@@ -8,10 +8,15 @@ local ENDINGS = {F = {'failed', 'DependencyFailed', ''}, C = {'cancelled', 'Oper
 local ENDED = {F = 'ended FAILED', C = 'ended CANCELLED', L = 'ended LOST', X = 'ended EXPIRED',
   ['?'] = 'is not in the store: never stored, or its retention has passed'}
 
+-- A bell holds two tokens: ringing more often in one call tells nobody anything.
+local RUNG = {}
+
 local function ripen(op, due, now)
   local name, id = string.match(op, '^(.*):([^:]*)$')
+  local step = string.match(name, '^[^:]*')
   redis.call('ZADD', place(name, id, now), 'XX', math.max(now, tonumber(due)), name .. '|' .. id)
-  ring(string.match(name, '^[^:]*'))
+  RUNG[step] = (RUNG[step] or 0) + 1
+  if RUNG[step] <= 2 then ring(step) end
 end
 
 local function abandon(op, letter, cause, now)
@@ -24,19 +29,22 @@ local function abandon(op, letter, cause, now)
   tally(string.match(name, '^[^:]*'), {[counter] = 1}, now)
 end
 
--- Only what is sealed is decided: its operation exists, and all its members are registered.
+-- Only what is sealed is decided: its operation exists, and all its members are enrolled. ENROLLING: the one of which that
+-- is true at the end of this call.
+local ENROLLING, COUNTED = false, false
+
 local function decide(op, now)
-  local open, sealed, due, ended, cause = unpack(redis.call('HMGET', P .. 'join:' .. op, 'open', 'sealed', 'due', 'ended', 'cause'))
-  if not sealed then return end
+  local open, due, ended, cause = unpack(redis.call('HMGET', P .. 'join:' .. op, 'open', 'due', 'ended', 'cause'))
   if ended then abandon(op, ended, cause, now) elseif open == '0' then ripen(op, due, now) end
 end
 
 -- Members of group `g`, all of one chunk, are final: hits = {{slot, letter}, ...}.
 local function count(op, round, g, name, incarnation, chunk, hits, now)
   local key = P .. 'join:' .. op
-  local have, packed = unpack(redis.call('HMGET', key, 'round', 'g' .. g))
+  local have, packed, sealed, due = unpack(redis.call('HMGET', key, 'round', 'g' .. g, 'sealed', 'due'))
   local group = have == round and packed and cmsgpack.unpack(packed)
   if not group or group[7] == 1 then return end
+  COUNTED = true
   local needed, total, counts, ending, good, bad = unpack(group)
   local first, cause = {}, false
   for _, hit in ipairs(hits) do
@@ -54,11 +62,13 @@ local function count(op, round, g, name, incarnation, chunk, hits, now)
   if #first > 0 then redis.call('HSET', key, 'k' .. g, (redis.call('HGET', key, 'k' .. g) or '') .. table.concat(first)) end
   hold(string.match(name, '^[^:]*:[^:]*:(.*)$') .. ':' .. incarnation .. ':' .. chunk, now)
   if not decided then return end
-  if missed then
+  sealed = sealed and ENROLLING ~= op
+  if not missed then
+    if redis.call('HINCRBY', key, 'open', -1) == 0 and sealed then ripen(op, due, now) end
+  elseif sealed then
+    abandon(op, ending, cause, now)
+  else
     redis.call('HSETNX', key, 'ended', ending)
     redis.call('HSETNX', key, 'cause', cause)
-  else
-    redis.call('HINCRBY', key, 'open', -1)
   end
-  decide(op, now)
 end

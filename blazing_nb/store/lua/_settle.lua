@@ -48,7 +48,7 @@ local function settle(now, unsettled)
     end
     if at > #rows and #rows / 2 < left then
       redis.call('LPOP', P .. 'settled')
-      if redis.call('EXISTS', key) == 0 then redis.call('SREM', P .. 'awaited', string.sub(key, #P + 6)) end
+      if redis.call('EXISTS', key) == 0 then forget(string.sub(key, #P + 6)) end
     else
       event[6], event.onto = rows[at - 1], nil
       redis.call('LSET', P .. 'settled', 0, cmsgpack.pack(event))

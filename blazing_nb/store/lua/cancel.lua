@@ -24,6 +24,7 @@
 -- @include _cancel
 -- @include _hold
 -- @include _join
+-- @include _expect
 -- @include _enroll
 -- @include _settle
 local q = cmsgpack.unpack(ARGV[2])

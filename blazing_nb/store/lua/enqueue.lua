@@ -29,6 +29,7 @@
 -- @include _cancel
 -- @include _hold
 -- @include _join
+-- @include _expect
 -- @include _enroll
 -- @include _settle
 -- @include _await

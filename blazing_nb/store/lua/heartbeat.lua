@@ -22,6 +22,7 @@
 -- @include _cancel
 -- @include _hold
 -- @include _join
+-- @include _expect
 -- @include _enroll
 -- @include _settle
 -- @include _rescue

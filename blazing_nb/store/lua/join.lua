@@ -23,6 +23,7 @@
 -- @include _cancel
 -- @include _hold
 -- @include _join
+-- @include _expect
 -- @include _enroll
 -- @include _await
 local q = cmsgpack.unpack(ARGV[2])

@@ -21,6 +21,7 @@
 -- @include _cancel
 -- @include _hold
 -- @include _join
+-- @include _expect
 -- @include _enroll
 -- @include _settle
 -- @include _rescue

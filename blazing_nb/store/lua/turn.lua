@@ -40,6 +40,7 @@ local JOINS = {}
 local function joins()
 -- @include _hold
 -- @include _join
+-- @include _expect
 -- @include _enroll
 -- @include _settle
 -- @include _await
