@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, Worker, current, errors
+from tests.client.test_feature import until
+from tests.conftest import WorkerFactory
 from tests.fault.proxy import Proxy
 
 
@@ -75,6 +77,19 @@ def test_a_commit_whose_reply_is_lost_counts_once(url: str, app: Blazing, short_
     proxy.close()
     assert proxy.dropped
     assert app.shared().counter("naps").value == 100
+
+
+@pytest.mark.slow
+def test_a_killed_worker_repeats_executions_and_no_effect(app: Blazing, worker_process: WorkerFactory) -> None:
+    """I10: some run twice, since their worker died before its commit; each counts once."""
+    first, _ = (worker_process("--threads", "4", lease=1.0) for _ in range(2))
+    batch = app.step(nap_and_count).map([0.01] * 600)
+    until(lambda: app.shared().counter("naps").value > 50, 20)
+    first.kill()
+    batch.results(30)
+    stats = app.snapshot().steps[0]
+    assert (stats.succeeded, app.shared().counter("naps").value) == (600, 600)
+    assert stats.rescued > 0
 
 
 @pytest.mark.parametrize(

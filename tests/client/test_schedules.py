@@ -16,6 +16,7 @@ from blazing_nb.core.codec import seal_always
 from blazing_nb.core.signature import context
 from blazing_nb.store import timetable
 from tests.client.test_feature import until
+from tests.conftest import WorkerFactory
 
 
 def count(x: int = 1) -> int:
@@ -52,6 +53,19 @@ def test_each_tick_is_one_operation_however_many_workers(app: Blazing, three_wor
     assert app.schedules() == []
     with pytest.raises(errors.ScheduleUnknown):
         schedule.pause()
+
+
+def test_ticks_go_on_without_a_gap_when_a_worker_is_killed(app: Blazing, worker_process: WorkerFactory) -> None:
+    first, _ = worker_process(lease=1.0), worker_process(lease=1.0)
+    app.step(count).every(0.2, missed="all")
+    until(lambda: app.schedules()["count"].fired >= 4, 20)
+    first.kill()
+    fired = app.schedules()["count"].fired
+    until(lambda: app.schedules()["count"].fired >= fired + 6, 20)
+    app.schedules()["count"].pause()
+    ticks = [int(key) for key in keys(app)]
+    assert {later - earlier for earlier, later in itertools.pairwise(ticks)} == {200}
+    assert until(lambda: app.shared().counter("runs").value == len(ticks), 20)
 
 
 @pytest.mark.parametrize(("missed", "fired"), [("skip", 0), ("one", 1), ("all", 5)])
