@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from blazing_nb.core.dot import OperationId
+from blazing_nb.errors import UsageError
 
 NEWS = ord(">")
 """Begins what is said of a flow to its first operation's node; not a record."""
@@ -20,7 +22,7 @@ SUCCEEDED = ord("S")
 class Results:
     """Slots for `size` records. `order` lists the filled slots as they came; `failed` counts those not successes."""
 
-    __slots__ = ("_changed", "_futures", "failed", "order", "records")
+    __slots__ = ("_changed", "_futures", "_pid", "failed", "order", "records")
 
     def __init__(self, size: int) -> None:
         self.records: list[bytes | None] = [None] * size
@@ -28,6 +30,7 @@ class Results:
         self.failed = 0
         self._changed = threading.Condition()
         self._futures: list[tuple[Callable[[], bool], Future[None]]] = []
+        self._pid = os.getpid()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -75,18 +78,29 @@ class Results:
         """Block until `satisfied()`; False after `timeout` seconds."""
         if satisfied():
             return True
+        self._check_process()
         with self._changed:
             return self._changed.wait_for(satisfied, timeout)
 
     def future(self, satisfied: Callable[[], bool]) -> Future[None]:
         """A future that is done once `satisfied()`."""
         future: Future[None] = Future()
+        if not satisfied():
+            self._check_process()
         with self._changed:
             if not satisfied():
                 self._futures.append((satisfied, future))
                 return future
         future.set_result(None)
         return future
+
+    def _check_process(self) -> None:
+        """A forked child has none of the threads of its parent: nobody would ever fill these slots in it."""
+        if self._pid != os.getpid():
+            raise UsageError(
+                "This handle was made before a fork, in the parent. In the child, app.attach(operation.id) or "
+                "app.attach(<the batch's name>) gives another."
+            )
 
     def as_they_come(self, timeout: float | None, tick: Callable[[], None] | None = None) -> Iterator[int]:
         """Slots in the order of completion; ends with the last one, or raises `TimeoutError`. `tick` is called five

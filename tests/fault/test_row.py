@@ -273,12 +273,19 @@ def test_w18_a_second_signal_gives_back_at_once(
 FORK = """
 import os, sys
 from blazing_nb import Blazing
+from blazing_nb.errors import UsageError
 from tests.client.test_option import same
 
 with Blazing(sys.argv[1], url=sys.argv[2], node_id="n1") as app:
     step = app.step(same)
-    before = step.enqueue(1)
+    before = step.options(delay=0.5).enqueue(1)
     child = os.fork()
+    if not child and not before.done():
+        try:
+            before.result(20)
+            raise SystemExit("an inherited handle waits for ever")
+        except UsageError as error:
+            assert "app.attach" in str(error)
     mine = range(100, 150) if child else range(200, 250)
     assert step.map(mine).results(20) == list(mine)
     assert app.attach(before.id).result(20) == 1  # who holds a handle of before the fork attaches to it
