@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.server import server, worker
-from blazing_nb import Blazing, Operation, __version__
+from blazing_nb import Blazing, Operation, __version__, gather
 
 Figures = dict[str, float]
 STAGES, STEPS, ROUND_TRIPS, LEASE_S, NAP_S = 3, 10, 60, 1.0, 2.0
@@ -89,6 +89,8 @@ def _latency(app: Blazing) -> Figures:
         "each_stage_ms": (staged - one) / (STAGES - 1),
         "each_workflow_step_ms": walked / STEPS,
         "workflow_step_to_plain_p50": walked / STEPS / one,
+        "chain_100_ms": _median(lambda: walk.enqueue(1, 100).result(60), 3),
+        "gather_1000_ms": _median(lambda: app["spread"].enqueue(1000).result(60), 5),
     }
 
 
@@ -120,6 +122,10 @@ def _workflow(app: Blazing) -> Any:
             x = await step(x)
         return x
 
+    async def spread(n: int) -> int:
+        return len(await gather(*(step(x) for x in range(n))))
+
+    app.workflow(spread)
     return app.workflow(walk)
 
 
@@ -132,9 +138,9 @@ def _best(operations: int, once: Callable[[], object]) -> float:
     return statistics.median(times[1:]) / operations * 1e6
 
 
-def _median(once: Callable[[], object]) -> float:
+def _median(once: Callable[[], object], trips: int = ROUND_TRIPS) -> float:
     times = []
-    for _ in range(ROUND_TRIPS):
+    for _ in range(trips):
         began = time.perf_counter()
         once()
         times.append((time.perf_counter() - began) * 1000)

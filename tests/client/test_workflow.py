@@ -353,3 +353,14 @@ def test_a_hundred_calls_together_wake_it_once(app: Blazing, worker: Worker, ste
 
     assert wide.enqueue(100).result(20) == 9900
     assert totals(app, "wide").claimed == 2
+
+
+def test_a_workflow_awaits_itself(app: Blazing, worker: Worker, steps: tuple[Step, ...]) -> None:
+    twice, *_ = steps
+
+    @app.workflow
+    async def power(n: int) -> int:
+        return int(await twice(await power(n - 1))) if n else 1
+
+    assert power.enqueue(6).result(20) == 64
+    assert totals(app, "power").succeeded == 7
