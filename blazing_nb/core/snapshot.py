@@ -35,6 +35,8 @@ class Step(msgspec.Struct, frozen=True):
     fenced: int = 0
     rescued: int = 0
     released: int = 0
+    broken: int = 0
+    """Segments that could not be read, and effects that could not be done: of keys that hold something else."""
     wait: dict[int, int] = {}
     run: dict[int, int] = {}
     total: dict[int, int] = {}
@@ -129,6 +131,9 @@ class Snapshot(msgspec.Struct, frozen=True):
             f"{need.operations} operations of {need.step} wait for a worker of Python {need.python}"
             for need in self.needs
         ]
+        for step in self.steps:
+            if step.broken:
+                found.append(f"{step.broken} times a segment or an effect of {step.step} met a key of another type")
         for worker in self.workers:
             found += [f"{worker.worker_id} cannot load {step}: {why}" for step, why in worker.refuses.items()]
         return found

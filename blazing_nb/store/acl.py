@@ -39,10 +39,10 @@ def rules(app_id: str) -> list[str]:
     They include what other apps let this one use, as far as this machine knows.
 
     Raises:
-        UsageError: the name has a space, which no key pattern can hold.
+        UsageError: the name has a space, which no key pattern can hold, or a quote, which redis-cli would read.
     """
-    if any(c.isspace() for c in check_name(app_id, "app_id")):
-        raise UsageError(f"An app with a space in its name ({app_id!r}) cannot have ACL rules; choose another name.")
+    if any(c.isspace() or c in "\"'" for c in check_name(app_id, "app_id")):
+        raise UsageError(f"An app with a space or a quote in its name ({app_id!r}) cannot have ACL rules; rename it.")
     return [
         _line(app_id, "client", _commands(OF_WORKERS) | CLIENT_COMMANDS, [f"~{_prefix(app_id)}*", *_granted(app_id)]),
         _line(app_id, "worker", _commands(OF_CLIENTS) | WORKER_COMMANDS, _worker_keys(app_id)),

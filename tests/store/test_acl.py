@@ -257,7 +257,7 @@ def test_the_command_prints_lines_for_redis_cli(
     client, worker = capsys.readouterr().out.splitlines()
     assert client.startswith(f"ACL SETUSER bz-{app_id}-client reset ~bz:{{{app_id}:*}}:* -@all +")
     assert f"%R~bz:{{{app_id}:*}}:code:*" in worker
-    assert main(["acl", "a b"]) == 2
+    assert main(["acl", "a b"]) == main(["acl", "it's"]) == 2
 
 
 def test_many_apps_of_one_process_under_their_own_users_at_once(users: Callable[[str, str], str], app_id: str) -> None:

@@ -96,3 +96,14 @@ def test_a_counter_that_is_full_is_counted_as_broken_and_breaks_no_commit(bench:
     assert commit(bench, bench.a, ids(bench.claim(bench.a))).accepted == 1
     assert bench.store.connection().call("HGET", bench.store.keys.prefix + "stats:f", "broken") == b"1"
     assert seen(bench)[2:] == ONCE[2:]
+
+
+def test_a_key_of_another_type_is_counted_as_broken_and_breaks_no_commit(bench: Bench) -> None:
+    call, app = bench.store.connection().call, bench.store.keys.app
+    for rest in (COUNTER, "shared:main:r:x", "shared:main:l:log", "chan:news"):
+        call("SET", sharing.key_of(app, rest), "not what it should be")
+    bench.enqueue(1)
+    assert commit(bench, bench.a, ids(bench.claim(bench.a))).accepted == 1
+    assert bench.totals()["broken"] == 6
+    assert "6 times a segment or an effect of f met a key" in bench.store.snapshot(now_ms=bench.now).alarms[0]
+    assert bench.status(1) == "FINAL"

@@ -22,6 +22,8 @@ function DO.publish(key, at, origin) return append(key, origin, ARGV[at], WEEK_M
 local function effect(op, hist)
   for _, row in ipairs(EFFECTS[op] or {}) do
     local verb, key, value, origin = unpack(row)
-    if not DO[verb](P .. key, value, origin) then hist.broken = (hist.broken or 0) + 1 end
+    -- A key that somebody filled with something else must not stop the commit.
+    local fine, done = pcall(DO[verb], P .. key, value, origin)
+    if not (fine and done) then hist.broken = (hist.broken or 0) + 1 end
   end
 end
