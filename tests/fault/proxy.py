@@ -44,7 +44,7 @@ class Proxy:
 
     def remember(self) -> None:
         """Cut all connections, and be a good proxy to the next ones."""
-        self._dropping = False
+        self._marker, self._dropping = b"", False
         self._loop.call_soon_threadsafe(self._cut)
 
     def close(self) -> None:

@@ -89,7 +89,7 @@ def test_w3_a_lost_claim_reply_costs_no_lease(app: Blazing, proxy: Proxy, tmp_pa
     assert step.enqueue(str(tmp_path / "warm")).result(10) == "done"
     proxy.forget_replies(str(tmp_path / "ran").encode())
     op = step.enqueue(str(tmp_path / "ran"))
-    until(lambda: op.status is Status.CLAIMED)
+    until(lambda: op.status is Status.CLAIMED and proxy.dropped)
     proxy.remember()
     assert op.result(15) == "done"
     assert (executed(tmp_path / "ran"), list(op.history()["claim"])[-1]) == (1, 1)
