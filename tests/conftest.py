@@ -160,11 +160,12 @@ def worker_process(url: str, app_id: str, blazing_home: Path) -> Iterator[Worker
     """`worker_process(lease=2.0)` starts `python -m blazing_nb worker` and returns when it is ready."""
     children: list[Child] = []
 
-    def start(*arguments: str, app: str = app_id, lease: float = 10.0) -> Child:
+    def start(*arguments: str, app: str = app_id, lease: float = 10.0, ready: bool = True) -> Child:
         command = python_command("worker", "--app", app, "--url", url)
         child = Child([*command, "--lease", str(lease), *arguments])
         children.append(child)
-        child.wait_for_line(lambda line: line.startswith("ready"))
+        if ready:
+            child.wait_for_line(lambda line: line.startswith("ready"))
         return child
 
     yield start
