@@ -114,8 +114,9 @@ def test_w6_a_commit_whose_reply_is_lost_with_its_worker_stands(
     app: Blazing, proxy: Proxy, worker_process: Any, tmp_path: Path
 ) -> None:
     victim = worker_process("--url", proxy.url, lease=LEASE)
-    op = app.step(mark).enqueue(str(tmp_path / "ran"), 0.2)
+    op = app.step(mark).enqueue(str(tmp_path / "ran"), 0.7)
     until(lambda: executed(tmp_path / "ran") == 1)
+    time.sleep(0.25)  # the turn that claimed it is over; the next one commits it
     proxy.forget_replies()
     assert op.result(10) == "done"
     victim.kill()
