@@ -59,7 +59,10 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                 handle._run()
 
     def fire(self, position: int) -> None:
-        self._ready.append(self.timers.pop(position))
+        """A timer is due: its moment has come, also by this loop's clock."""
+        timer = self.timers.pop(position)
+        self.now_s = max(self.now_s, timer.when())
+        self._ready.append(timer)
 
     def close(self) -> None:
         """Let go of what waits; it begins anew in another run."""

@@ -108,7 +108,7 @@ class WorkflowRun:
         """Tell it what it was told before, then what is new; that, as text."""
         history, loop = self._history, self._loop
         for number, (at_ms, events) in enumerate(history.told):
-            loop.now_s = at_ms / 1000
+            loop.now_s = max(loop.now_s, at_ms / 1000)
             self._drain()
             for event in events:
                 self._tell(event)

@@ -132,7 +132,7 @@ def test_sleep_and_time_outs_are_durable_timers(
             late += " too"
         async with asyncio.timeout(30):
             in_time = await twice(4)
-        return [slept >= 0.3, late, in_time]
+        return [slept > 0.299, late, in_time]
 
     began = time.monotonic()
     assert patient.enqueue(str(tmp_path / "never")).result(20) == [True, "late too", 8]

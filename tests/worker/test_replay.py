@@ -176,3 +176,19 @@ def test_letting_go_runs_no_calls_and_keeps_quiet() -> None:
     wait = site.run(careful)
     assert list(wait.calls) == [1]
     assert seen == ["finally"]
+
+
+def test_a_sleep_is_never_shorter_by_its_own_clock() -> None:
+    async def nap(seconds: float) -> bool:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await asyncio.sleep(seconds)
+        return loop.time() - begun >= seconds - 1e-6 and loop.time() >= begun + seconds
+
+    for ms in range(1, 400):
+        site = Site(random.Random(ms))
+        wait = site.run(nap, ms / 1000)
+        site.commit(wait)
+        site.now_ms, site.chance = wait.timer_ms, random.Random()
+        site.chance.randint = lambda low, high: 0  # type: ignore[method-assign]
+        assert site.run(nap, ms / 1000) is True
