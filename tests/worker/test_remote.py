@@ -110,7 +110,7 @@ def test_without_the_key_a_worker_runs_nothing(tls: Tls, app_id: str, tmp_path: 
     worker = Child([*command, "--key-file", str(tmp_path / "none.json")])
     assert worker.wait() == 2
     worker.kill()
-    assert "none.json, which does not exist" in "".join(worker.lines)
+    assert "none.json does not exist" in "".join(worker.lines)
 
 
 @pytest.mark.parametrize(
