@@ -21,6 +21,7 @@ from blazing_nb.verb import (
     server,
     status,
     trust,
+    views,
     workers,
 )
 
@@ -32,6 +33,9 @@ VERBS: tuple[Verb, ...] = (
     status.STATUS,
     workers.WORKERS,
     segments.SEGMENTS,
+    views.DASHBOARD,
+    views.SERVE,
+    views.TIMELINE,
     operations.OPS,
     operations.OP,
     operations.ATTACH,

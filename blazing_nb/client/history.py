@@ -39,12 +39,12 @@ def transitions(store: Store, op: OperationId) -> list[Transition]:
     outcome = decode_outcome(row.record) if row.record else None
     enqueued = outcome.enqueued_ms if outcome else moment or 0
     rows = [Transition("enqueued", Status.PENDING, enqueued, "", 0, 0, "")]
-    rows += _ended_claims(story, names)
+    rows += ended_claims(story, names)
     rows += _final(outcome, names) if outcome else _now(row)
     return rows
 
 
-def _ended_claims(story: dict[str, str], names: dict[str, str]) -> list[Transition]:
+def ended_claims(story: dict[str, str], names: dict[str, str]) -> list[Transition]:
     """Claims that did not end it, by number: failed attempts, deaths, releases."""
     ended = {}
     for field, text in story.items():

@@ -93,11 +93,10 @@ def flow(edges: Mapping[tuple[str, str], float]) -> str:
 def _box(name: str) -> str:
     x, y = _PLACES[name]
     mark = next(mark for status, mark in MARK.items() if status == name)
-    text = "CLAIMED, RUNNING" if name == "CLAIMED" else name
     return (
         f'<rect x="{x - _BOX / 2}" y="{y - 13}" width="{_BOX}" height="26" rx="5" fill="var(--well)" '
         f'stroke="var(--{name.lower()})" stroke-width="2"/>'
-        f'<text x="{x}" y="{y + 4}" text-anchor="middle" font-size="10" style="fill:var(--fg)">{mark} {text}</text>'
+        f'<text x="{x}" y="{y + 4}" text-anchor="middle" font-size="10" style="fill:var(--fg)">{mark} {name}</text>'
     )
 
 
@@ -113,7 +112,7 @@ def _edge(source: str, target: str, count: float, top: float) -> str:
     width = 1 + 9 * math.sqrt(count / top) if count else 0.7
     color = target.lower() if count else "grid"
     # Written near the end where the edges have parted.
-    at = 0.5 if not source else (0.28 if source != "CLAIMED" else 0.72)
+    at = 0.5 if not source else 0.72 if source == "CLAIMED" else 0.3
     lx, ly = x1 + (x2 - x1) * at, sy + (ty - sy) * (3 * at**2 - 2 * at**3) - 4
     label = f"{count:,.0f}/s" if count >= 10 else f"{count:.1f}/s"
     text = f'<text x="{lx:.0f}" y="{ly:.0f}" text-anchor="middle">{label}</text>' if count else ""

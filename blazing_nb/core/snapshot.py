@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from blazing_nb.core.bulletin import Bulletin
 from blazing_nb.core.markup import Html, card, drawn, status_cell, table
 from blazing_nb.core.status import Status
 
@@ -21,7 +22,11 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """Running totals of one step, and its latency histograms (see `core/metrics`)."""
+    """Running totals of one step, and its latency histograms (see `core/metrics`).
+
+    Of those enqueued, `scheduled` for later; of those claimed, `due` (for the first time, after a delay) and `retaken`
+    (parked before, after an attempt); of those cancelled, `withdrawn` before they ran.
+    """
 
     step: str
     enqueued: int = 0
@@ -37,6 +42,10 @@ class Step(msgspec.Struct, frozen=True):
     released: int = 0
     broken: int = 0
     """Segments that could not be read, and effects that could not be done: of keys that hold something else."""
+    scheduled: int = 0
+    due: int = 0
+    retaken: int = 0
+    withdrawn: int = 0
     wait: dict[int, int] = {}
     run: dict[int, int] = {}
     total: dict[int, int] = {}
@@ -68,6 +77,7 @@ class Worker(msgspec.Struct, frozen=True):
     """Steps whose code does not load there -> why. Others get their operations."""
     state: str = "ready"
     steps_version: int = 0
+    bulletin: Bulletin = Bulletin()
 
 
 class Need(msgspec.Struct, frozen=True):

@@ -7,15 +7,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from blazing_nb.notebook.bar import Progress, progress
+    from blazing_nb.notebook.crew import WorkersView
+    from blazing_nb.notebook.dashboard import Dashboard
     from blazing_nb.notebook.depth import SegmentDepths
     from blazing_nb.notebook.throughput import Latency, Throughput
+    from blazing_nb.notebook.timeline import Timeline
+    from blazing_nb.notebook.transition import Transitions
 
-__all__ = ["Latency", "Progress", "SegmentDepths", "Throughput", "progress"]
+__all__ = [
+    "Dashboard",
+    "Latency",
+    "Progress",
+    "SegmentDepths",
+    "Throughput",
+    "Timeline",
+    "Transitions",
+    "WorkersView",
+    "progress",
+]
 _MODULES = {
+    "Dashboard": "dashboard",
     "Latency": "throughput",
     "Progress": "bar",
     "SegmentDepths": "depth",
     "Throughput": "throughput",
+    "Timeline": "timeline",
+    "Transitions": "transition",
+    "WorkersView": "crew",
     "progress": "bar",
 }
 

@@ -50,7 +50,10 @@ class SegmentDepths(View):
         cells: dict[tuple[str, str], tuple[int, str]] = {}
         for s in snapshot.segments:
             n, mark = cells.get((s.step, s.node), (0, ""))
-            cells[s.step, s.node] = (n + sum(_parts(s)), mark or marks.get(name(s), ""))
+            cells[s.step, s.node] = (
+                n + sum(_parts(s)),
+                mark or marks.get(name(s), "").partition("head")[0].strip(", "),
+            )
         steps, nodes = _first(step for step, _ in cells), _first(node for _, node in cells)
         self._grid.set(board.grid(steps, nodes, cells), "")
         self._time.add([snapshot.at_ms, snapshot.waiting, snapshot.parked, snapshot.claimed])

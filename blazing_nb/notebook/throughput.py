@@ -28,7 +28,7 @@ Spread = dict[str, dict[int, int]]
 LABELS = ("p50", "p95", "p99")
 
 
-class _Recent:
+class Recent:
     """The reading of about a second ago, to compare with."""
 
     def __init__(self, window_ms: int) -> None:
@@ -58,7 +58,7 @@ class Throughput(View):
         self._step = step
         self._series = Series("operations a second" + (f" of {step}" if step else ""), COUNTED, wide=True)
         self.panels = [self._series]
-        self._recent = _Recent(WINDOW_MS)
+        self._recent = Recent(WINDOW_MS)
 
     def start(self, snapshot: Snapshot) -> None:
         self._series.open(rates(self.recorded(snapshot, self._step), list(COUNTED), snapshot.at_ms))
@@ -100,7 +100,7 @@ class Latency(View):
         ]
         self._heat = Heat("distribution", LATENCIES)
         self.panels = [*self._lines, self._heat]
-        self._recent = _Recent(5 * WINDOW_MS)
+        self._recent = Recent(5 * WINDOW_MS)
         self._last: Reading | None = None
 
     def start(self, snapshot: Snapshot) -> None:

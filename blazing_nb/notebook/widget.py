@@ -7,6 +7,8 @@ from pathlib import Path
 
 import anywidget
 
+from blazing_nb.core.palette import CSS
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -20,7 +22,7 @@ def module(names: tuple[str, ...]) -> str:
 class Canvas(anywidget.AnyWidget):
     """Receives {"type": "snapshot" | "state" | "answer", ...}; asks {"type": "hello"} when it (re)connects."""
 
-    _css = (STATIC / "view.css").read_text(encoding="utf-8")
+    _css = CSS + (STATIC / "view.css").read_text(encoding="utf-8")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__(_esm=module(names))

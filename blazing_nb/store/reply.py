@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from blazing_nb.core.bulletin import decode_bulletin
 from blazing_nb.core.snapshot import Need, Segment, Snapshot, Step, Worker
 
 _unpack = msgspec.msgpack.Decoder().decode
@@ -156,6 +157,7 @@ def parse_worker(row: list[Any], now_ms: int) -> Worker:
         refuses=_refuses(info.get("refuses", "")),
         state=info.get("state", "ready"),
         steps_version=int(info.get("steps", 0)),
+        bulletin=decode_bulletin(info.get("bulletin", "")),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -49,7 +50,9 @@ class Running:
         "operation",
         "printable",
         "printed",
+        "since_s",
         "token",
+        "told",
     )
 
     def __init__(
@@ -71,6 +74,8 @@ class Running:
         self.deadline = deadline
         self.claim = claim
         self.printed = 0
+        self.since_s = time.monotonic()
+        self.told: tuple[float, float, str] | None = None
         self.on_cancel: Callable[[], None] = _nothing
         self.printable = PRINTABLE
         self._cancelled = False
@@ -112,6 +117,7 @@ class Running:
             done, total: in units of the step's own; `total` None where it is not known.
             text: up to 200 characters.
         """
+        self.told = (done, -1.0 if total is None else total, text[:TEXT_LIMIT])
         self._news = f"{done:g};{'' if total is None else f'{total:g}'};{text[:TEXT_LIMIT]}"
         if self._report is not None:
             self._report(self._news)

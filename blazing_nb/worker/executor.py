@@ -48,6 +48,7 @@ from blazing_nb.store.join import suspend_body
 from blazing_nb.store.process import is_traced
 from blazing_nb.worker.code import Code, CodeLoader
 from blazing_nb.worker.current import Running, running
+from blazing_nb.worker.gauge import Gauge
 from blazing_nb.worker.input import Inputs, NotYet
 from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
@@ -108,6 +109,7 @@ class Executor:
         self._vault = vault
         self._keep = vault.put
         self._inputs = inputs
+        self.gauge = Gauge()
         self.active: dict[str, Running] = {}
         """Operations that run now, by id: a request to cancel finds them here."""
         self._asked: set[str] = set()
@@ -329,6 +331,7 @@ class Executor:
             with about(job.operation, job.attempt):
                 log.error("refused %s: %s", job.operation, error)
             return self._ended(execution, error)
+        self.gauge.failed(job.operation, error)
         with about(job.operation, job.attempt):
             log.debug("attempt %d of %s failed", job.attempt, job.operation, exc_info=error)
         return self._again(execution, error) if self._wants_retry(execution, error) else self._ended(execution, error)

@@ -48,6 +48,7 @@ from blazing_nb.worker.warmup import Warmup
 
 log = logging.getLogger(__name__)
 IDLE_S = 1.0
+TELL_S = 1.0
 LOG_S = 0.3
 CLAIM_LIMIT = 256
 REFUSED_S = 0.5
@@ -144,6 +145,7 @@ class Worker:
         self._process_lane = ProcessLane(
             executor, self._outbox, self._processes, self.app_id, self._store.url, lambda: self.consumer
         )
+        self._gauge, self._told_s = executor.gauge, 0.0
         self._lanes: list[Lane] = [self._threads_lane, self._async_lane, self._process_lane]
         executor.on_timed = self._wake
         executor.history, executor.code = self._store.history, self._roster.code
@@ -291,7 +293,11 @@ class Worker:
             "refuses": self._roster.alarm(),
             "state": self.state,
             "steps": self._warmup.version,
+            "bulletin": self._gauge.text(self._lanes, self._executor.active, self._lane_of),
         }
+
+    def _lane_of(self, step: str) -> int:
+        return LANES.index(self._roster.lane(step))
 
     def _warmed(self) -> None:
         """In the warm-up's thread: what can be claimed has changed, and so has what the others may see."""
@@ -358,6 +364,9 @@ class Worker:
         return told.closing and (not self._holding or time.monotonic() >= told.ends_s)
 
     def _step(self, selector: selectors.BaseSelector) -> None:
+        if self._holding and time.monotonic() - self._told_s > TELL_S:
+            self._told_s = time.monotonic()
+            self._heartbeat.hasten()
         if self.catcher and time.monotonic() - self._logged_s > LOG_S:
             self._log()
         for finished in self._executor.overrun():
@@ -451,6 +460,7 @@ class Worker:
             batch.tell(self._roster.accept)
         for index, times in batch.run_us.items():
             self._lanes[index].learn(times)
+        self._gauge.ran(batch.run_us)
         if turn.lease_lost:
             self._lease_lost = True
         self._news = turn.version != self._roster.version

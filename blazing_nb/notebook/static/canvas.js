@@ -22,17 +22,17 @@ function surface(box, height, label) {
   let colors = {}, until = 0;
   return {
     canvas,
-    begin() {
+    begin(tall = height) {
       const ratio = window.devicePixelRatio || 1, width = Math.max(120, box.clientWidth);
-      if (canvas.width !== Math.round(width * ratio)) {
+      if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(tall * ratio)) {
         canvas.width = Math.round(width * ratio);
-        canvas.height = Math.round(height * ratio);
+        canvas.height = Math.round(tall * ratio);
       }
       if (performance.now() > until) { colors = {}; until = performance.now() + 1000; }
       g.setTransform(ratio, 0, 0, ratio, 0, 0);
-      g.clearRect(0, 0, width, height);
+      g.clearRect(0, 0, width, tall);
       g.font = "11px system-ui, sans-serif";
-      return { g, width, height };
+      return { g, width, height: tall };
     },
     css(name) {
       return (colors[name] ??= getComputedStyle(canvas).getPropertyValue("--" + name).trim() || "#888");

@@ -100,12 +100,12 @@ KINDS.heat = (panel, box, view) => {
       const { g, height } = Object.assign(on, on.begin());
       const top = 8, bottom = height - 20, size = 4;
       const { x, left, right, start, end } = axes(on, view, bottom);
-      const which = 2 + panel.names.indexOf(choice.value);
+      const which = panel.names.indexOf(choice.value);
       const cells = new Map();
       let low = 40, high = 60, most = 1, all = 0;
       for (const row of data.within(start, end)) {
         const first = Math.floor(Math.max(left, x(row[0] - row[1])) / size), last = Math.max(first, Math.floor((x(row[0]) - 0.01) / size));
-        for (const [bucket, n] of row[which]) {
+        for (const [bucket, n] of row[2][which]) {
           all += n;
           low = Math.min(low, bucket);
           high = Math.max(high, bucket + 1);

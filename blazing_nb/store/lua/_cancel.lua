@@ -18,6 +18,6 @@ cancel = function(name, incarnation, counter, now, gently)
   local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1)[1]
   if row and row[2] ~= '@parked' then return gently and 'CLAIMED' or ask(name, id, row[2]) end
   conclude(name, entry, row, 'C', 'OperationCancelled', 'cancelled before it ran', now)
-  tally(string.match(name, '^[^:]*'), {cancelled = 1}, now)
+  tally(string.match(name, '^[^:]*'), {cancelled = 1, withdrawn = 1}, now)
   return 'CANCELLED'
 end

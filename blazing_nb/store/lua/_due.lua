@@ -27,6 +27,8 @@ local function take_member(key, member, worker, now, hist, out)
   local kept = expire(string.match(name, '^[^:]*'), name, entries, row[4], worker, now, hist)
   local spent = tonumber(live[1] or 0) + tonumber(live[2] or 0) + tonumber(live[3] or 0)
   give(name, row[4], spent, kept, hist, out)
+  local way = row[4] > 1 and 'retaken' or 'due'
+  hist[way] = (hist[way] or 0) + #kept
   return 1
 end
 

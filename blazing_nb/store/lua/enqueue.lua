@@ -85,7 +85,7 @@ if q.batch ~= '' then
   redis.call('RPUSH', batch, cmsgpack.pack({q.offset, n, name, q.incarnation, q.first}))
   redis.call('ZADD', P .. 'batches', at, q.batch)
 end
-tally(q.step, {enqueued = n}, now)
+tally(q.step, {enqueued = n, scheduled = q.prio == 'd' and n or nil}, now)
 ring(q.step)
 if q.key == '' then return 'added' end
 redis.call('SET', uniq, name .. ':' .. id_at(q.first))
