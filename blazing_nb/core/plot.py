@@ -19,7 +19,7 @@ Row = Sequence[float | None]
 Spread = tuple[float, float, Sequence[Sequence[tuple[int, float]]]]
 Span = tuple[str, float, float, str, str]
 """(lane, begin ms, end ms, status, what it says)."""
-POINTS = 360
+POINTS = 240
 TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
@@ -56,7 +56,7 @@ class _Axis:
 def series(
     rows: Sequence[Row], names: Sequence[str], colors: Sequence[str], *, title: str, stacked: bool, log: bool = False
 ) -> str:
-    """Lines, or areas one above the other, with a legend; at most 360 points of each."""
+    """Lines, or areas one above the other, with a legend; at most 240 points of each."""
     rows = rows[:: math.ceil(len(rows) / POINTS)] if len(rows) > POINTS else rows
     if len(rows) < 2:
         return ""
@@ -151,8 +151,8 @@ def heat(rows: Sequence[Spread], which: int, *, title: str) -> str:
 
 
 def spans(rows: Sequence[Span], *, title: str, now_ms: float) -> str:
-    """Bars in lanes over time, coloured by status; the newest 400 of them."""
-    rows = sorted(rows, key=lambda row: row[1])[-400:]
+    """Bars in lanes over time, coloured by status; the newest 200 of them."""
+    rows = sorted(rows, key=lambda row: row[1])[-200:]
     if not rows:
         return ""
     lanes = sorted({row[0] for row in rows})
