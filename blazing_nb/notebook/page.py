@@ -31,11 +31,14 @@ def serve(app: Blazing, *, ip: str = "127.0.0.1", port: int = 0, token: bool = T
         str(NOTEBOOK),
         f"--Voila.ip={ip}",
         f"--port={port}",
-        "--strip_sources=True",
+        "--template=blazing",
     ]
     command += ["--VoilaConfiguration.show_tracebacks=False", *([] if browser else ["--no-browser"])]
     # Neither the token nor the store's url, which may hold a password, is in the list of processes.
     environment = {**os.environ, "BLAZING_DASHBOARD_APP": app.app_id, "BLAZING_REDIS_URL": app.url}
+    # Its own template fetches a font from elsewhere; ours, found by this path, does not.
+    paths = [str(NOTEBOOK.parent), os.environ.get("JUPYTER_PATH", "")]
+    environment |= {"JUPYTER_PATH": os.pathsep.join(filter(None, paths))}
     if secret:
         environment |= {"JUPYTER_TOKEN": secret}
         command += ["--Voila.auto_token=True"]
