@@ -20,7 +20,7 @@ from blazing_nb.store.station import Station, tail
 
 TURN_S = 0.02
 BEGIN_S = 20.0
-LATE_S = 10.0
+LATE_S = 8.0
 ATTEMPTS = 3
 """A place whose process failed so often before it was ready is not waited for any longer."""
 _started: list[subprocess.Popen[bytes]] = []

@@ -20,7 +20,7 @@ from blazing_nb.store.process import host_name, is_alive, memory_bytes, started_
 from blazing_nb.store.station import tail
 
 LOG_BYTES = 1 << 20
-FORCED_S = 5.0
+FORCED_S = 3.0
 """After the second signal a worker has so long to give back what it holds."""
 
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 EAGER_S = 0.05
 TURN_S = 1.0
 GUARD_S = 2.0
-LATE_S = 5.0
+LATE_S = 2.0
 """A worker gives up by itself when its patience is over; this long after that it is killed."""
 STOPPED = "its supervisor was told to stop"
 
