@@ -90,7 +90,7 @@ class Diagnosis:
 
 def diagnose(app: Blazing) -> Diagnosis:
     """Look at everything that can be reached; never raises for what it finds."""
-    findings = list(_files(app.app_id))
+    findings = [*_files(app.app_id), *_places(app)]
     for look in (_server, _trust, _work, _failures):
         try:
             findings += look(app)
@@ -131,6 +131,15 @@ def _key(app_id: str) -> Finding:
     mode = stat.S_IMODE(path.stat().st_mode)
     state = BAD if mode & 0o077 else GOOD
     return Finding("key", state, f"{path}, mode {mode:04o}", f"chmod 600 {path}" if state == BAD else "")
+
+
+def _places(app: Blazing) -> Iterator[Finding]:
+    """Worker processes of this machine that do not come up, or keep ending."""
+    for row in app.workers.posts():
+        if row.failures:
+            state = BAD if row.state in {"starting", "waiting"} else DOUBT
+            advice = "See app.workers.to_frame() and events(). The supervisor goes on trying, ever more slowly."
+            yield Finding(f"worker {row.place}", state, f"{row.failures} failures in a row; {row.reason}", advice)
 
 
 def _trust(app: Blazing) -> Iterator[Finding]:

@@ -228,6 +228,10 @@ class Workers:
             rows.append([known[column] for column in COLUMNS])
         return pd.DataFrame(rows, columns=COLUMNS)
 
+    def posts(self) -> list[Post]:
+        """The rows of `to_frame` as records."""
+        return self._supervising.posts()
+
     def events(self) -> pd.DataFrame:
         """What the supervisor did last, and why: at, place (-1: none), what."""
         import pandas as pd

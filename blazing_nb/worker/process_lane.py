@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
@@ -30,6 +30,7 @@ from blazing_nb.worker.journal import Journal, configured
 from blazing_nb.worker.lane import Outbox
 from blazing_nb.worker.output import Catcher, catch
 from blazing_nb.worker.vault import Vault
+from blazing_nb.worker.warmup import warm_up
 
 TEND_S = 0.3
 PROGRESS_S = 0.5
@@ -42,13 +43,23 @@ class ProcessLane:
     name = "process"
     waiting = False
 
-    def __init__(self, executor: Executor, outbox: Outbox, slots: int, app: str, url: str, consumer: Any) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        outbox: Outbox,
+        slots: int,
+        app: str,
+        url: str,
+        consumer: Callable[[], str],
+        hook: Callable[[], bytes],
+    ) -> None:
         self.slots = slots
         self.held = 0
         self._executor = executor
         self._outbox = outbox
         self._setup = (app, url, configured())
         self._consumer = consumer
+        self._hook = hook
         self._pool: ProcessPool | None = None
         self._futures: dict[str, Future[Any]] = {}
 
@@ -67,7 +78,7 @@ class ProcessLane:
             self.held += 1
             name = self._executor.begin(job)
             timeout_s = self._executor.timeout_s(job)
-            future = self._pool.schedule(execute, args=[job, self._consumer()], timeout=timeout_s)
+            future = self._pool.schedule(execute, args=[job, self._consumer(), self._hook()], timeout=timeout_s)
             self._futures[name] = future
             future.add_done_callback(functools.partial(self._done, job, name))
 
@@ -136,8 +147,8 @@ def prepare(app: str, url: str, journal: Journal | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     store, ring = Store(app, url), load_ring(app)
-    _child["store"], _child["ring"] = store, ring
     loader = CodeLoader(app, ring, store.code)
+    _child.update(store=store, ring=ring, loader=loader, hook=b"")
     _child["executor"] = Executor(app, ring, loader, Vault(app, ring, store), Inputs(app, ring, store))
     _child["catcher"] = Catcher()
     catch(_child["catcher"])
@@ -158,12 +169,19 @@ def _tell() -> None:
     _child["catcher"].tell(_child["store"].log)
 
 
-def execute(job: Job, consumer: str) -> tuple[Any, ...]:
-    """Execute in a child; what `Finished` needs beside the job."""
+def execute(job: Job, consumer: str, hook: bytes) -> tuple[Any, ...]:
+    """Execute in a child; what `Finished` needs beside the job. `hook`: what has to have run here before; where it
+    fails, so does the attempt."""
     executor: Executor = _child["executor"]
     executor.report = _reporter(job, consumer)
     executor.traced = is_traced()
-    finished = executor.run(job)
+    try:
+        if hook != _child["hook"]:
+            warm_up(_child["loader"], hook)
+            _child["hook"] = hook
+        finished = executor.run(job)
+    except Exception as error:
+        finished = executor.fail(job, error)
     with contextlib.suppress(StoreError):  # the outcome counts more than what was printed
         _tell()
     assert finished is not None  # noqa: S101 - nobody asks for overruns here

@@ -75,19 +75,12 @@ class Warmup:
     def _warm(self, version: int, hook: bytes) -> None:
         hashes = {step: msgspec.msgpack.decode(data)["code"] for step, data in self._store.steps().items()}
         if hook != self._hook:
-            self._call(hook)
+            warm_up(self._loader, hook)
             self._hook = hook
         for step, digest in hashes.items():
             self._try(step, digest)
         self.version = version
         self.ready = hook == self._wanted
-
-    def _call(self, digest: bytes) -> None:
-        code = self._loader.load(HOOK, digest)
-        if code.is_async:
-            asyncio.run(code.function())
-        else:
-            code.function()
 
     def _try(self, step: str, digest: bytes) -> None:
         """Load it now rather than with its first operation. What does not load here is left to others."""
@@ -104,3 +97,14 @@ class Warmup:
             why = f"{type(error).__name__}: {error}"
         if self._refuse(step, digest, why):
             log.warning("step %r cannot be loaded: %s", step, why)
+
+
+def warm_up(loader: CodeLoader, hook: bytes) -> None:
+    """Run the app's `on_start`, where there is one; `hook` is the hash of its code."""
+    if not hook:
+        return
+    code = loader.load(HOOK, hook)
+    if code.is_async:
+        asyncio.run(code.function())
+    else:
+        code.function()

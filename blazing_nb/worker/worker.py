@@ -143,7 +143,13 @@ class Worker:
         self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
         self._async_lane = AsyncLane(executor, self._outbox, ASYNC_SLOTS)
         self._process_lane = ProcessLane(
-            executor, self._outbox, self._processes, self.app_id, self._store.url, lambda: self.consumer
+            executor,
+            self._outbox,
+            self._processes,
+            self.app_id,
+            self._store.url,
+            lambda: self.consumer,
+            lambda: self._roster.hook,
         )
         self._gauge, self._told_s = executor.gauge, 0.0
         self._lanes: list[Lane] = [self._threads_lane, self._async_lane, self._process_lane]

@@ -119,6 +119,8 @@ def test_a_worker_that_cannot_start_says_why_and_is_not_started_at_full_speed(
     found = post(app)
     assert found["failures"] >= 3
     assert "code 1" in found["reason"]
+    assert "a_module_that_is_missing" in str(app.doctor())
+    assert not app.doctor().healthy
     told = [what for what in app.workers.events().what if "was started" in what]
     assert len(told) == found["starts"] <= 5
 

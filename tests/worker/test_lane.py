@@ -248,6 +248,38 @@ def test_a_closed_worker_leaves_no_process(app: Blazing, url: str) -> None:
     assert [line for line in left if "resource_tracker" not in line] == []
 
 
+def test_on_start_has_run_in_a_process_before_its_first_operation_and_fails_it_where_it_fails(
+    app: Blazing, url: str, tmp_path: Path
+) -> None:
+    marker = str(tmp_path / "warm")
+
+    @app.on_start
+    def warm_up() -> None:
+        import os
+
+        with open(marker, "a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    worker = Worker(app.app_id, url=url, processes=1).start()
+    try:
+        step = app.step(pid_of, lane="process")
+        ran_in, _ = step.enqueue(1).result(60)
+        assert step.enqueue(2).result(60)[0] == ran_in
+        assert pids(tmp_path / "warm") == [os.getpid(), ran_in]
+
+        @app.on_start
+        def fails_in_processes() -> None:
+            import multiprocessing
+
+            if multiprocessing.parent_process() is not None:
+                raise RuntimeError("no device here")
+
+        with pytest.raises(RuntimeError, match="no device here"):
+            step.enqueue(3).result(60)
+    finally:
+        worker.close()
+
+
 def hold_or_not(released: str, marker: str) -> str:
     """At once where there is no marker, else as `hold_until`."""
     return hold_until(released, marker) if marker else ""
