@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pathlib
-import asyncio
 import time
 
 
@@ -30,6 +30,8 @@ def hold(marks: str) -> str:
     while folder.exists() and not (folder / "go").exists():
         time.sleep(0.01)
     return "held"
+
+
 async def rest(marker: str, seconds: float) -> None:
     """Say that it has begun, then wait without a thread."""
     with open(marker, "a") as file:

@@ -117,3 +117,8 @@ def _own_path() -> str:
 def python_path() -> str:
     """This process's import path, so that steps of its modules can be imported by the workers."""
     return os.pathsep.join(dict.fromkeys(path or os.getcwd() for path in ["", *sys.path]))
+
+
+def last_lines(post: Post) -> str:
+    """Of its log, in one line."""
+    return tail(Path(post.log)).replace("\n", " / ") if post.log else ""

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
-from blazing_nb.client import everywhere
-from blazing_nb.client.supervising import ATTEMPTS, TURN_S, Change, Supervising, python_path
+from blazing_nb.client import everywhere, starting
+from blazing_nb.client.starting import WorkerOptions
+from blazing_nb.client.supervising import Supervising, last_lines
 from blazing_nb.core.markup import card, drawn, table
 from blazing_nb.core.scaling import Adapt
 from blazing_nb.core.snapshot import Worker
-from blazing_nb.core.supervision import PLACES, Order, Orders, Post, Setting
-from blazing_nb.errors import StepNotEnqueueable, UsageError, WorkersNotReady
-from blazing_nb.store import query
+from blazing_nb.core.supervision import PLACES, Post
+from blazing_nb.errors import UsageError
 from blazing_nb.store.process import is_alive, owner
-from blazing_nb.store.station import tail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,18 +38,6 @@ COLUMNS = [
     "reason",
     "log",
 ]
-
-
-class WorkerOptions(TypedDict, total=False):
-    """How workers are started: what is not given stays as it is, or is as `Worker` has it."""
-
-    lease: float
-    threads: int
-    processes: int
-    grace: float
-    patience: float
-    max_operations: int
-    max_memory_mb: float
 
 
 class WorkerProcess(msgspec.Struct, frozen=True):
@@ -224,7 +209,7 @@ class Workers:
         rows = []
         for post in self._supervising.posts():
             since = pd.Timestamp(post.since_ms, unit="ms", tz="UTC")
-            known = {**msgspec.structs.asdict(post), "since": since, "log": _tail(post)}
+            known = {**msgspec.structs.asdict(post), "since": since, "log": last_lines(post)}
             rows.append([known[column] for column in COLUMNS])
         return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -245,7 +230,8 @@ class Workers:
         if not 1 <= n <= PLACES:
             raise UsageError(f"A supervisor has 1 to {PLACES} workers, not {n}.")
         self._app.ring  # noqa: B018 - made before the workers look for it
-        self._supervising.order(self._change("", url, lambda found: n, options), begin=False)
+        made = starting.change(self._app.app_id, "", url, lambda found: n, options)
+        self._supervising.order(made, begin=False)
 
     # -- ordering ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +241,7 @@ class Workers:
 
     def _order(
         self,
-        name: str,
+        owner: str,
         wait: float,
         number: Callable[[int], int],
         options: WorkerOptions,
@@ -263,84 +249,5 @@ class Workers:
     ) -> Workers:
         app = self._app.connect()
         app.ring  # noqa: B018 - made before the workers look for it
-        steps_version = self._define()
-        version = self._supervising.order(self._change(name, app.url, number, options, bounds))
-        names = {post.worker_id for post in self._supervising.posts()}
-        if drained := [w.consumer for w in query.workers(app.store) if w.worker_id in names and w.state == "draining"]:
-            app.store.instruct("accept", drained)
-        if wait:
-            self._wait_ready(version, name, steps_version, wait)
+        starting.order(app, owner, starting.change(app.app_id, owner, app.url, number, options, bounds), wait)
         return self
-
-    def _change(
-        self, name: str, url: str, number: Callable[[int], int], options: WorkerOptions, bounds: Adapt | None = None
-    ) -> Change:
-        def change(found: Orders) -> Orders:
-            if found.wanted and found.url != url:
-                raise UsageError(
-                    f"Workers of app {self._app.app_id!r} here serve another store: app.workers.stop() first."
-                )
-            old = found.of(name) or Order(0, name)
-            order = Order(number(old.n), name, _setting(old.setting, options), bounds, found.version + 1)
-            made = msgspec.structs.replace(found, url=url, path=python_path(), cwd=os.getcwd(), grace=30.0)
-            return made.having(order)
-
-        return change
-
-    def _define(self) -> int:
-        """Make this app's steps and its `on_start` known, so that workers can try to load them; their version."""
-        self._app.define_hook()
-        for step in list(self._app.steps.values()):
-            with suppress(StepNotEnqueueable):  # it says so where it is enqueued
-                step.code()
-        return self._app.store.version()
-
-    def _wait_ready(self, version: int, name: str, steps_version: int, wait: float) -> None:
-        end, supervising = time.monotonic() + wait, self._supervising
-        while True:
-            state = supervising.obeyed(version)
-            posts = [p for p in state.posts if p.owner == name and p.state != "leaving"] if state else []
-            order = supervising.station.orders().of(name)
-            wanted = order.n if order else 0
-            reasons = {post.place: why for post in posts if (why := self._unready(post, steps_version))}
-            places = {post.place for post in posts}
-            if state and not reasons and len(places) >= wanted:
-                return
-            hopeless = reasons and all(p.failures >= ATTEMPTS for p in posts if p.place in reasons)
-            if hopeless or time.monotonic() > end:
-                self._refuse(reasons, wanted, state.store if state else "the supervisor does not answer")
-            time.sleep(TURN_S)
-
-    def _unready(self, post: Post, version: int) -> str:
-        """Why it is not ready; empty where it is."""
-        missing = {step: why for step, why in post.refuses.items() if step in self._app.steps}
-        if post.state == "starting" or post.state == "waiting":
-            log = f"; its log ends with: {_tail(post) or 'nothing'}" if post.lives else ""
-            return f"pid {post.pid or '-'} is {post.state}{log}. {post.reason}".strip()
-        if post.steps_version < version:
-            return f"pid {post.pid} has not yet tried to load all steps"
-        if missing:
-            return f"pid {post.pid} cannot load " + "; ".join(f"{step!r}: {why}" for step, why in missing.items())
-        return ""
-
-    def _refuse(self, reasons: dict[int, str], wanted: int, store: str) -> None:
-        text = "; ".join(f"place {place}: {why}" for place, why in reasons.items())
-        raise WorkersNotReady(
-            f"{len(reasons)} of {wanted} workers were not ready: {text}{f' ({store})' if store else ''} "
-            "The supervisor goes on trying; app.workers.stop() ends that.",
-            reasons=reasons,
-        )
-
-
-def _setting(old: Setting, options: WorkerOptions) -> Setting:
-    unknown = set(options) - set(WorkerOptions.__annotations__)
-    if unknown:
-        known = ", ".join(WorkerOptions.__annotations__)
-        raise TypeError(f"no option {', '.join(map(repr, sorted(unknown)))}; there are: {known}.")
-    return old.changed(**options)
-
-
-def _tail(post: Post) -> str:
-    from pathlib import Path
-
-    return tail(Path(post.log)).replace("\n", " / ") if post.log else ""

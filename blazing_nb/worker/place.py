@@ -102,6 +102,7 @@ class Child:
         """What is written down of a place, with what is known of this process."""
         return msgspec.structs.replace(
             about,
+            setting=self.setting,
             pid=self.pid,
             started=self.started,
             worker_id=self.worker_id,
