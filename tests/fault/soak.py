@@ -39,6 +39,7 @@ LEASE_S = 1.5
 GAP_S = 0.2
 WORKERS = 3
 NODES = 2
+RESTARTS = 20  # of nodes that failed by themselves, in one run
 PREFIX = "bz:{soak:0}:"
 _decode = msgspec.msgpack.Decoder(strict=False).decode
 WEIGHTS: dict[str, float] = {
@@ -115,6 +116,9 @@ class Soak:
 
     def start_node(self, i: int) -> None:
         self.nodes[i] = self.spawn(self.node_commands[i], f"node-{i}.log", self.url)
+
+    def tail(self, log: str) -> str:
+        return (self.folder / log).read_text()[-2000:]
 
     def end(self) -> None:
         self.over.set()
@@ -266,7 +270,7 @@ class Soak:
         return {**report, "faults": dict(self.faults), "seconds": round(time.monotonic() - began, 1)}
 
     def enqueue_all(self) -> None:
-        """Until both nodes have said that all is enqueued; one that failed is started again."""
+        """Until both nodes have said that all is enqueued; one that failed is started again, 20 times."""
         while True:
             with self.lock:
                 codes = [node.poll() if node else None for node in self.nodes]
@@ -275,6 +279,8 @@ class Soak:
                 for i, code in enumerate(codes):
                     if code not in (None, 0):
                         self.faults["node_restarted"] += 1
+                        if self.faults["node_restarted"] > RESTARTS:
+                            raise RuntimeError(f"node-{i} fails again and again: {self.tail(f'node-{i}.log')}")
                         self.start_node(i)
             time.sleep(0.2)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.fault import zombie
+from blazing_nb.store import script
+from tests.fault import trace, zombie
 from tests.fault.checker import Checker
 
 SEG = "f:n:n1"
@@ -74,3 +75,8 @@ def test_ten_live_claims_do_not_let_a_zombie_commit(url: str, app_id: str) -> No
     assert (report["refused"], report["applied"]) == (2000, 0)
     assert report["accepted"] == report["operations"] == 1100
     assert report["committed_by_their_holder"] == 1000
+
+
+@pytest.mark.parametrize("file", sorted({point[0] for point in trace.POINTS}))
+def test_each_witness_has_its_place_in_the_scripts_as_they_are(file: str) -> None:
+    assert trace.witnessed(file, script._source(file)).count("witness(") == sum(at == file for at, *_ in trace.POINTS)

@@ -20,7 +20,7 @@ end
 
 POINTS = [
     # file, before what, what is written
-    ("enqueue", "tally(q.step, {enqueued = n}, now)", "witness('enqueued', now, name, q.incarnation, q.first, n)\n"),
+    ("enqueue", "tally(q.step, {enqueued = n, ", "witness('enqueued', now, name, q.incarnation, q.first, n)\n"),
     ("_park", "  redis.call('XCLAIM', P .. 'seg:' .. name, 'w', '@parked'", "  witness('parked', due, name, id)\n"),
     ("_again", "  park(name, id, now + tonumber(delay))", "  witness('failed', now, name, id, token)\n"),
     ("release", "      park(name, id, now + q.delay_ms)", "      witness('released', now, name, id)\n"),
@@ -52,19 +52,19 @@ POINTS = [
 ]
 
 
+def witnessed(file: str, text: str) -> str:
+    """The text of a script with its witnesses."""
+    for name, before, event in POINTS:
+        if name == file:
+            assert text.count(before) == 1, f"{file}.lua has changed: {before!r}; mend the witness"
+            text = text.replace(before, event + before)
+    return text.rstrip() + WRITE if file == "_clock" else text
+
+
 def install() -> None:
     """Put the witness into every script that is loaded from now on."""
     source = script._source
-
-    def witnessed(file: str) -> str:
-        text = source(file)
-        for name, before, event in POINTS:
-            if name == file:
-                assert text.count(before) == 1, f"{file}.lua has changed: {before!r}; mend the witness"
-                text = text.replace(before, event + before)
-        return text.rstrip() + WRITE if file == "_clock" else text
-
-    script._source = witnessed
+    script._source = lambda file: witnessed(file, source(file))
     script.load.cache_clear()
     # A pulse rescues too, in a process of its own.
     pulse.COMMAND[:] = [sys.executable, "-m", "tests.fault.trace", "pulse"]
