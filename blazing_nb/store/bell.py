@@ -13,6 +13,8 @@ from blazing_nb.store.connection import TRANSIENT, Connection
 
 log = logging.getLogger(__name__)
 WAIT_S = 1
+FAILED_S = 0.1
+"""A bell that could not be asked is left alone for so long: whoever waits looks by itself meanwhile."""
 
 
 class Bell:
@@ -21,7 +23,7 @@ class Bell:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._raw: Any = None
-        self._asked_at = 0.0
+        self._asked_at = self._failed_at = 0.0
         self._keys: frozenset[str] = frozenset()
 
     @property
@@ -33,11 +35,13 @@ class Bell:
         if self._raw is not None and time.monotonic() - self._asked_at < WAIT_S + 2 and self._keys.issuperset(keys):
             return True
         self.forget()
+        if time.monotonic() - self._failed_at < FAILED_S:
+            return False
         try:
-            raw = self._connection.open()
+            raw = self._connection.open("BLPOP", *keys)
             raw.send_packed_command(raw.pack_command("BLPOP", *keys, WAIT_S), check_health=False)
         except TRANSIENT as error:
-            log.info("bell: %s", error)
+            self._fail(error)
             return False
         self._raw, self._asked_at, self._keys = raw, time.monotonic(), frozenset(keys)
         return True
@@ -52,9 +56,14 @@ class Bell:
             reply = raw.read_response()
             return None if reply is None else str(reply[0].decode())
         except (*TRANSIENT, ResponseError) as error:
-            log.info("bell: %s", error)
             raw.disconnect()
+            self._fail(error)
             return None
+
+    def _fail(self, error: Exception) -> None:
+        log.info("bell: %s", error)
+        self._failed_at = time.monotonic()
+        self._connection.doubt()
 
     def forget(self) -> None:
         """Drop an unanswered question with its socket: its answer can never be read as another's."""

@@ -6,17 +6,22 @@ that no later call can read its reply. A child after fork drops what it inherite
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import socket
 import threading
 import time
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
-import redis
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     MasterDownError,
+    MovedError,
     NoPermissionError,
     NoScriptError,
     ReadOnlyError,
@@ -27,6 +32,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blazing_nb.errors import ScriptRefused, StoreUnavailable, StoreUnsuitable
+from blazing_nb.store.address import Address
+from blazing_nb.store.route import Route
+from blazing_nb.store.topology import route
 
 Reply: TypeAlias = Any
 Argument: TypeAlias = bytes | str | int | float
@@ -35,13 +43,15 @@ TRANSIENT = (
     RedisConnectionError,
     RedisTimeoutError,
     BusyLoadingError,
-    MasterDownError,
+    ClusterDownError,
+    MovedError,
     ReadOnlyError,
     TryAgainError,
     OSError,
 )
-PASSING = ("BUSY ", "MISCONF ")
-"""Errors of a server that runs a long script, or whose disk is full: nothing was done, and it passes."""
+PASSING = ("BUSY ", "MISCONF ", "BZMOVING ")
+"""Errors of a server that runs a long script, whose disk is full, or that is handing the slot over: nothing was done,
+and it passes."""
 PASSING_PAUSE_S = 0.1
 BACKOFF_BASE_S = 0.02
 BACKOFF_CAP_S = 1.0
@@ -51,30 +61,24 @@ class Connection:
     """A connection used by one thread at a time (a lock sees to it); opened at the first call.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        url: what `route` takes, or a route that others use too.
         timeout_s: for one answer.
         deadline_s: for a call with all its retries; then `StoreUnavailable`.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0, deadline_s: float = 15.0, name: str = "") -> None:
-        self._pool = redis.ConnectionPool.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            protocol=2,
-            client_name=name or None,
-        )
+    def __init__(self, url: str | Route, *, timeout_s: float = 5.0, deadline_s: float = 15.0, name: str = "") -> None:
+        self._route = route(url, timeout_s=timeout_s, name=name) if isinstance(url, str) else url
         self._timeout_s = timeout_s
         self._deadline_s = deadline_s
         self._lock = threading.RLock()
-        self._raw: Any = None
+        self._raws: dict[Address, Any] = {}
         self._pid = 0
         self._closed = False
         self.retries = 0
         """How often a call had to be sent again: an earlier reply may be lost."""
 
     def __repr__(self) -> str:
-        return f"<Connection {'open' if self._raw is not None else 'idle'} retries={self.retries}>"
+        return f"<Connection {'open' if self._raws else 'idle'} retries={self.retries}>"
 
     def call(self, *args: Argument, block_s: float = 0.0) -> Reply:
         """Send one command and return its reply. Only for commands that are safe to repeat.
@@ -94,6 +98,8 @@ class Connection:
                 raise
             except TRANSIENT as error:
                 _give_up(error)
+                if not isinstance(error, MovedError):
+                    self._route.doubt()
                 attempt += 1
                 self.retries += 1
                 pause = random.random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**attempt)  # noqa: S311
@@ -105,13 +111,25 @@ class Connection:
                     ) from error
                 time.sleep(pause)
             except ResponseError as error:
-                if not str(error).startswith(PASSING) or time.monotonic() > end:
+                if self._closed or not str(error).startswith(PASSING) or time.monotonic() > end:
                     prefix = "NOPERM " if isinstance(error, NoPermissionError) else ""
                     raise refusal(prefix + str(error)) from error
                 time.sleep(PASSING_PAUSE_S)
 
     def _exchange(self, args: tuple[Argument, ...], block_s: float) -> Reply:
-        raw = self.open()
+        address = self._route.address(args)
+        try:
+            return self._ask(address, args, block_s)
+        except MovedError as error:
+            self._route.moved(error, address)
+            raise
+        except AskError as error:
+            there = self._route.moved(error, address)
+            self._ask(there, ("ASKING",), 0.0)
+            return self._ask(there, args, block_s)
+
+    def _ask(self, address: Address, args: tuple[Argument, ...], block_s: float) -> Reply:
+        raw = self._at(address)
         done = False
         try:
             raw.send_packed_command(raw.pack_command(*args), check_health=False)
@@ -127,28 +145,55 @@ class Connection:
             if not done:
                 raw.disconnect()
 
-    def open(self) -> Any:
-        """The raw connection, connected, of this process."""
+    def open(self, *args: Argument) -> Any:
+        """The raw connection, connected, of this process, to where a command goes."""
+        return self._at(self._route.address(args))
+
+    def _at(self, address: Address) -> Any:
         self._check_open()
-        if self._raw is None or self._pid != os.getpid():
-            self._raw = self._pool.make_connection()
-            self._pid = os.getpid()
-        self._raw.connect()
+        if self._pid != os.getpid():
+            self._raws, self._pid = {}, os.getpid()
+            self._route.attend(self)
+        raw = self._raws.get(address)
+        if raw is None:
+            raw = self._raws[address] = self._route.make(address)
+        if raw._sock is None:
+            self._connect(raw)
         self._check_open()  # closed meanwhile, when there was no socket yet
-        return self._raw
+        return raw
+
+    def _connect(self, raw: Any) -> None:
+        try:
+            raw.connect()
+            self._route.verify(raw)
+        except BaseException:
+            raw.disconnect()
+            raise
+
+    def doubt(self) -> None:
+        """Who used the raw connection failed: look where the data is before the next use."""
+        self._route.doubt()
+
+    def leave(self, valid: Collection[Address]) -> None:
+        """Cut the sockets to other addresses, from any thread: who waits at one is woken, and asks again elsewhere."""
+        for address, raw in list(self._raws.items()):
+            if address not in valid:
+                with contextlib.suppress(OSError, AttributeError):
+                    raw._sock.shutdown(socket.SHUT_RDWR)
 
     def _check_open(self) -> None:
         if self._closed:
-            if self._raw is not None:
-                self._raw.disconnect()
+            for raw in self._raws.values():
+                raw.disconnect()
             raise RedisConnectionError("closed")
 
     def close(self) -> None:
-        """Close the socket; later calls raise. Repeatable. Wakes a thread that waits in a call."""
+        """Close the sockets; later calls raise. Repeatable. Wakes a thread that waits in a call."""
         self._closed = True
-        raw = self._raw
-        if raw is not None and self._pid == os.getpid():
-            raw.disconnect()
+        self._route.dismiss(self)
+        if self._pid == os.getpid():
+            for raw in list(self._raws.values()):
+                raw.disconnect()
 
 
 def _give_up(error: Exception) -> None:

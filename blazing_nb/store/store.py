@@ -27,6 +27,7 @@ from blazing_nb.store.home import file_name
 from blazing_nb.store.join import Join
 from blazing_nb.store.key import Keys
 from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_snapshot, parse_status, parse_turn
+from blazing_nb.store.topology import route
 
 log = logging.getLogger(__name__)
 _pack = msgspec.msgpack.Encoder().encode
@@ -92,7 +93,9 @@ class Store:
     def __init__(self, app_id: str, url: str, *, timeout_s: float = 5.0, deadline_s: float = 15.0) -> None:
         self.keys = Keys(check_name(app_id, "app_id"))
         self.url = url
-        self._options = {"timeout_s": timeout_s, "deadline_s": deadline_s}
+        self._timeout_s, self._deadline_s = timeout_s, deadline_s
+        self._route = route(url, timeout_s=timeout_s, name=f"bz-{file_name(app_id)}")
+        self._route.home = self.keys.meta
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._lock = threading.Lock()
@@ -110,7 +113,7 @@ class Store:
 
     def dedicated(self) -> Connection:
         """A connection for one blocking reader."""
-        made = Connection(self.url, **self._options, name=f"bz-{file_name(self.keys.app)}")
+        made = Connection(self._route, timeout_s=self._timeout_s, deadline_s=self._deadline_s)
         with self._lock:
             self._connections.append(made)
         return made

@@ -10,6 +10,7 @@ import pytest
 
 from blazing_nb.errors import ScriptRefused, StoreUnavailable
 from blazing_nb.store.connection import Connection
+from blazing_nb.store.route import HERE
 from blazing_nb.store.store import Chunk, Store
 
 
@@ -98,8 +99,8 @@ def test_an_evicting_server_is_refused(url: str, app_id: str) -> None:
 
 def test_a_connection_that_is_closed_while_it_connects_waits_for_nothing(url: str) -> None:
     connection = Connection(url)
-    raw = connection._raw = connection._pool.make_connection()
-    connection._pid = os.getpid()
+    raw = connection._route.make(HERE)
+    connection._raws, connection._pid = {HERE: raw}, os.getpid()
     connect = raw.connect
 
     def closed_meanwhile() -> None:

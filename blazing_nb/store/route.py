@@ -1,0 +1,158 @@
+"""Which server has the data, for each kind of url. Knows the topology and makes raw connections; uses none for data.
+
+`redis://`, `rediss://`, `unix://` name one server. `redis+sentinel://` names Sentinels, which say who the primary is;
+`redis+cluster://` names nodes of a cluster, any of which says who has which slots. What others decide is asked at first
+use, at every doubt, and once a second, so that nobody stays at a server that is no longer in charge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AskError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from blazing_nb.errors import StoreUnsuitable
+from blazing_nb.store.address import Address, hosts, plain
+
+log = logging.getLogger(__name__)
+HERE: Address = ("", 0)
+ASK_S = 0.5
+"""For one answer about the topology: who does not give it is passed over."""
+WATCH_S = 1.0
+DOUBT_S = 0.05
+
+
+class User(Protocol):
+    """Who has sockets to what a route named."""
+
+    def leave(self, valid: Collection[Address]) -> None:
+        """Cut every socket to another address."""
+
+
+class Route:
+    """One server, always the same."""
+
+    def __init__(self, url: str, timeout_s: float, name: str) -> None:
+        once = Retry(NoBackoff(), 0)  # who calls repeats, and asks where before
+        options = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": once, "protocol": 2}
+        self._pool = redis.ConnectionPool.from_url(url, **options, client_name=name or None)
+        self.home = ""
+        """A key whose server answers what names no key."""
+
+    def address(self, args: Sequence[object]) -> Address:
+        """Where a command goes."""
+        return HERE
+
+    def make(self, address: Address) -> Any:
+        """A raw connection to it, not connected."""
+        return self._pool.make_connection()
+
+    def verify(self, raw: Any) -> None:
+        """Look at who answers, right after it was connected. Raises what a retry mends."""
+
+    def doubt(self) -> None:
+        """An address did not serve: look again before the next is given."""
+
+    def moved(self, error: AskError, sender: Address) -> Address:
+        """Where a redirection points to; learned where it is lasting."""
+        raise StoreUnsuitable(f"The server is a node of a cluster ({error}): name it by redis+cluster://host:port.")
+
+    def attend(self, user: User) -> None:
+        """Tell `user` to leave when addresses change."""
+
+    def dismiss(self, user: User) -> None:
+        """Tell it no more. Repeatable."""
+
+
+class DiscoveredRoute(Route):
+    """A topology that others decide. One thread a route looks once a second, as long as somebody uses it."""
+
+    def __init__(self, url: str, timeout_s: float, name: str) -> None:
+        parts = urlsplit(url)
+        super().__init__(plain(parts), timeout_s, name)
+        self.seeds = hosts(parts)
+        self._watched: weakref.WeakSet[User] = weakref.WeakSet()
+        self._restart()
+
+    def _restart(self) -> None:
+        """In a forked child nothing of the parent's goes on."""
+        self._pid, self._lock = os.getpid(), threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._doubted, self._asked_s = True, -DOUBT_S
+
+    def make(self, address: Address) -> Any:
+        raw: Any = self._pool.make_connection()
+        raw.host, raw.port = address
+        return raw
+
+    def doubt(self) -> None:
+        self._doubted = True
+
+    def attend(self, user: User) -> None:
+        if self._pid != os.getpid():
+            self._restart()
+        with self._lock:
+            self._watched.add(user)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="bz-topology", daemon=True)
+                self._thread.start()
+
+    def dismiss(self, user: User) -> None:
+        self._watched.discard(user)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(WATCH_S)
+            with self._lock:
+                users = list(self._watched)
+                if not users:
+                    self._thread = None
+                    return
+            with contextlib.suppress(RedisError, OSError):  # said by whoever needs an address
+                self._look()
+                valid = self.valid()
+                for user in users:
+                    user.leave(valid)
+
+    def _settle(self) -> None:
+        """Where there is doubt, look; what was known stays where nobody answers."""
+        with self._lock:
+            if not self._doubted or time.monotonic() - self._asked_s < DOUBT_S:
+                return
+            try:
+                self._look()
+            except (RedisError, OSError) as error:
+                self._asked_s = time.monotonic()
+                if not self.valid():
+                    raise RedisConnectionError(f"nobody says where the store is: {error}") from error
+                log.info("the topology cannot be read now: %s", error)
+
+    def _look(self) -> None:
+        found = self.discover()
+        with self._lock:
+            self._doubted, self._asked_s = False, time.monotonic()
+            self.adopt(found)
+
+    def valid(self) -> Collection[Address]:
+        """The addresses that are in charge, as far as is known."""
+        raise NotImplementedError
+
+    def discover(self) -> Any:
+        """Ask who is in charge."""
+        raise NotImplementedError
+
+    def adopt(self, found: Any) -> None:
+        """Take what `discover` gave."""
+        raise NotImplementedError
