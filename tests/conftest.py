@@ -111,11 +111,22 @@ def blazing_home(short_dir: Path) -> Iterator[Path]:
         yield home
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "what the tests' store is: redis (default), valkey, sentinel or cluster; or BLAZING_TEST_SERVER"
+    parser.addoption("--server", default=os.environ.get("BLAZING_TEST_SERVER", ""), help=text)
+
+
 @pytest.fixture(scope="session")
-def url(short_dir: Path) -> Iterator[str]:
+def url(short_dir: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A server of the session's own. A missing server is a failure, never a skip."""
     from blazing_nb.store.candidate import find_binary
 
+    if kind := request.config.getoption("--server"):
+        from tests.deployment import deployed
+
+        with deployed(kind) as deployment:
+            yield deployment.url
+        return
     socket = short_dir / "s.sock"
     command = [str(find_binary()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
     server = Child([*command, "--dir", str(short_dir), "--save", "", "--appendonly", "no", "--logfile", ""])

@@ -59,7 +59,8 @@ class Blazing:
 
     Args:
         app_id: its name; apps share nothing.
-        url: `redis://`, `rediss://` or `unix://`. Default: `BLAZING_REDIS_URL`, else the embedded server, which is
+        url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port[,host:port]/service[/db]` or
+            `redis+cluster://host:port[,host:port]`. Default: `BLAZING_REDIS_URL`, else the embedded server, which is
             started where it does not run.
         node_id: the name that this process writes its segments under. Default: `NODE_ID`, read at each enqueue, else
             a unique name.
