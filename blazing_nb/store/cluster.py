@@ -35,7 +35,7 @@ class ClusterRoute(DiscoveredRoute):
         found = self._slots.get(self._slot(key))
         if found is None:
             self._doubted = True
-            raise ClusterDownError("no server has the slot of these keys")
+            raise ClusterDownError(f"no node says who has the slot of these keys: {self.problem}")
         return found
 
     def _slot(self, key: str) -> int:

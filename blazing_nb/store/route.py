@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from blazing_nb.errors import StoreUnsuitable
@@ -91,6 +90,7 @@ class DiscoveredRoute(Route):
         self._pid, self._lock = os.getpid(), threading.RLock()
         self._thread: threading.Thread | None = None
         self._doubted, self._asked_s = True, -DOUBT_S
+        self.problem = "nobody was asked"
 
     def make(self, address: Address) -> Any:
         raw: Any = self._pool.make_connection()
@@ -131,18 +131,17 @@ class DiscoveredRoute(Route):
         with self._lock:
             if not self._doubted or time.monotonic() - self._asked_s < DOUBT_S:
                 return
+            self._asked_s = time.monotonic()
             try:
                 self._look()
             except (RedisError, OSError) as error:
-                self._asked_s = time.monotonic()
-                if not self.valid():
-                    raise RedisConnectionError(f"nobody says where the store is: {error}") from error
                 log.info("the topology cannot be read now: %s", error)
+                self.problem = str(error)
 
     def _look(self) -> None:
         found = self.discover()
         with self._lock:
-            self._doubted, self._asked_s = False, time.monotonic()
+            self._doubted, self._asked_s, self.problem = False, time.monotonic(), ""
             self.adopt(found)
 
     def valid(self) -> Collection[Address]:

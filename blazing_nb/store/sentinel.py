@@ -41,7 +41,7 @@ class SentinelRoute(DiscoveredRoute):
         if self._doubted:
             self._settle()
         if self._found is None:
-            raise RedisConnectionError(f"no Sentinel has said yet who the primary of {self._service} is")
+            raise RedisConnectionError(f"no Sentinel says who the primary of {self._service!r} is: {self.problem}")
         return self._found
 
     def verify(self, raw: Any) -> None:
