@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from blazing_nb.store.address import Address, service
 from blazing_nb.store.route import ASK_S, DiscoveredRoute
@@ -56,6 +56,9 @@ class SentinelRoute(DiscoveredRoute):
         asked = Sentinel(random.sample(self.seeds, len(self.seeds)), sentinel_kwargs=self._options)  # type: ignore[no-untyped-call]
         try:
             host, port = asked.discover_master(self._service)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            named = ", ".join(f"{host}:{port}" for host, port in self.seeds)
+            raise MasterNotFoundError(f"{named} do not answer, or watch none of that name that is up") from None
         finally:
             asked.close()
         return host, int(port)
