@@ -4,10 +4,10 @@ BlazingError
 ├── UsageError(ValueError): the call is wrong; nothing was sent
 │   ├── InvalidName, InvalidOperationId, InvalidArguments, UnknownStep, StepNotEnqueueable
 │   ├── ValueNotSerializable, PayloadTooLarge
-│   ├── NotDeterministic, PositionLost, ScheduleUnknown
+│   ├── NotDeterministic, PositionLost, ScheduleUnknown, OutboxUnusable
 │   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
-│   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull, AppDraining
+│   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull, AppDraining, OutboxFull
 │   ├── ServerNotFound, ServerFailed: the embedded server
 │   └── LeaseLost: this worker is no longer registered
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe, NotShared
@@ -114,6 +114,10 @@ class PositionLost(UsageError):
     """Messages after `position` were dropped, up to `dropped`: they were older than the retention."""
 
 
+class OutboxUnusable(UsageError):
+    """The outbox's file cannot be made, is no outbox or another app's, or another process has it."""
+
+
 class StoreError(BlazingError):
     """The store refused, or could not be reached."""
 
@@ -140,6 +144,11 @@ class StoreFull(StoreError):
 
 class AppDraining(StoreError):
     """The app is drained and accepts no new operations, until it is resumed. What is stored goes on."""
+
+
+class OutboxFull(StoreError):
+    """The outbox holds `operations` of at most `cap`, or its disk is full. Nothing was accepted: enqueue again when the
+    store has answered."""
 
 
 class ServerNotFound(StoreError):

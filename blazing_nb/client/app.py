@@ -25,13 +25,16 @@ from blazing_nb.client.monitor import roll_ups_frame, segments_frame
 from blazing_nb.client.node import NodeWriter
 from blazing_nb.client.operation import Operation, status_of
 from blazing_nb.client.option import Kinds, Limits, limits, policy, seconds
+from blazing_nb.client.outbox import CAP as OUTBOX_CAP
+from blazing_nb.client.outbox import Outbox, check_options
 from blazing_nb.client.results import Results
 from blazing_nb.client.schedule import Schedules, listed
 from blazing_nb.client.shared import Shared
+from blazing_nb.client.spool import open_spool
 from blazing_nb.client.step import Step
 from blazing_nb.client.value import get, put
 from blazing_nb.client.workers import Workers
-from blazing_nb.core.dot import OperationId
+from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.markup import card, drawn, table
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
@@ -67,6 +70,9 @@ class Blazing:
         payload_limit: bytes that one operation's arguments may take, 32 MiB at most.
         segment_cap: operations that a segment may hold; beyond that `enqueue` raises `SegmentFull`, or waits where
             `options(block=...)` says so. 0: no cap.
+        outbox: True, or the path of a file: while the store is out of reach, `enqueue` and `map` go on accepting into
+            that file, from which a thread sends them, in order and once, when it answers; see `app.outbox`.
+        outbox_cap: operations that it may hold; beyond that `enqueue` raises `OutboxFull`. 0: no cap.
 
     Example:
         >>> with Blazing("demo") as app:
@@ -84,6 +90,8 @@ class Blazing:
         *,
         payload_limit: int = PAYLOAD_LIMIT,
         segment_cap: int = SEGMENT_CAP,
+        outbox: bool | str | os.PathLike[str] = False,
+        outbox_cap: int = OUTBOX_CAP,
     ) -> None:
         self.app_id = check_name(app_id, "app_id")
         self._url = url
@@ -94,6 +102,9 @@ class Blazing:
         if segment_cap < 0:
             raise UsageError(f"segment_cap is at least 0 operations, not {segment_cap}.")
         self.segment_cap = segment_cap
+        check_options(outbox, outbox_cap)
+        self._outbox_at, self._outbox_cap = outbox, outbox_cap
+        self._outbox: Outbox | None = None
         self.steps: dict[str, Step] = {}
         self.workers = Workers(self)
         self._hook: Callable[[], Any] | None = None
@@ -150,14 +161,21 @@ class Blazing:
 
     def _connect(self) -> None:
         store = Store(self.app_id, self._resolve())
+        listener = outbox = None
         try:
-            store.check()
+            if self._outbox_at is False:
+                store.check()
+                listener = Listener(store)
+            else:
+                spool, listener = open_spool(self._outbox_at, self.app_id), Listener(store)
+                outbox = Outbox(spool, self.app_id, store.url, listener, self.ring, self._outbox_cap)
+                outbox.check()
         except BaseException:
-            store.close()
+            _shut(outbox, listener, store)
             raise
-        self._store, self._listener = store, Listener(store)
+        self._store, self._listener, self._outbox = store, listener, outbox
         # An app that nobody holds any more (its cell was run again) leaves no thread behind.
-        self._shut = weakref.finalize(self, _shut, self._listener, store)
+        self._shut = weakref.finalize(self, _shut, outbox, listener, store)
         self._shut.atexit = False
         self._writers: dict[str, NodeWriter] = {}
         self._unique = ""
@@ -199,6 +217,11 @@ class Blazing:
     @property
     def listener(self) -> Listener:
         return self.connect()._listener
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """What waits here for the store: depth, age, what was refused. None without `Blazing(outbox=...)`."""
+        return self.connect()._outbox if self._outbox_at is not False else None
 
     @property
     def url(self) -> str:
@@ -388,6 +411,15 @@ class Blazing:
         if self._hook is not None:
             define_hook(self, self._hook)
 
+    def define(self, step: str, digest: bytes, record: bytes, options: bytes, limits: str = "") -> None:
+        """Record a step's code in the store, or in the outbox until it answers."""
+        self.connect()
+        (self._outbox or self._store).define(step, digest, record, options, limits)
+
+    def recorded(self, name: str, resume: bool) -> list[Range]:
+        """What a named batch holds already."""
+        return self.outbox.ranges(name, resume) if self.outbox is not None else self.store.batch(name)
+
     def as_completed(self, handles: Iterable[Handle], timeout: float | None = None) -> Iterator[Handle]:
         """As `blazing_nb.as_completed`: operations of a batch, or handles, as they finish."""
         return as_completed(handles, timeout)
@@ -409,7 +441,11 @@ class Blazing:
             writer = self._writers.get(name)
             if writer is None:
                 check_name(name, "NODE_ID")
-                writer = NodeWriter(name, self.app_id, self._store, self.ring, self._listener)
+                writer = (
+                    NodeWriter(name, self.app_id, self._store, self.ring, self._listener)
+                    if self._outbox is None
+                    else self._outbox.writer(name)
+                )
                 self._writers[name] = writer
         return writer
 
@@ -556,13 +592,16 @@ class Blazing:
 
     def snapshot(self) -> Snapshot:
         """Counts and depths at this moment; costs the same at any load."""
-        return self.store.snapshot()
+        return self.outbox.snapshot() if self.outbox is not None else self.store.snapshot()
 
     def segments(self) -> pd.DataFrame:
         """Depths of every segment as a frame."""
         return segments_frame(self.snapshot())
 
 
-def _shut(listener: Listener, store: Store) -> None:
-    listener.close()
+def _shut(outbox: Outbox | None, listener: Listener | None, store: Store) -> None:
+    if outbox is not None:
+        outbox.close()
+    if listener is not None:
+        listener.close()
     store.close()

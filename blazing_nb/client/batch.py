@@ -16,7 +16,7 @@ from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.markup import bar, card, drawn, status_cell, table
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.status import Status
-from blazing_nb.errors import BatchUnfinished, OperationTimeout, StoreError, StoreUnavailable
+from blazing_nb.errors import BatchUnfinished, BlazingError, OperationTimeout, StoreUnavailable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +106,7 @@ class Batch:
             range_ = writer.send(call, self._results, slot)
         except StoreUnavailable:
             raise
-        except StoreError:
+        except BlazingError:
             self._results.shrink(len(call.prepared))
             raise
         self._append(range_)

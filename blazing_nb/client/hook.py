@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 def define_hook(app: Blazing, function: Callable[[], Any]) -> None:
     """Record it in the store; workers that run already run it too where it is new."""
     digest, sealed = seal_code(describe(function, HOOK, Policy()), app.app_id, HOOK, app.ring)
-    app.store.define(HOOK, digest, sealed, msgspec.msgpack.encode({"lane": "start", "code": digest}))
+    app.define(HOOK, digest, sealed, msgspec.msgpack.encode({"lane": "start", "code": digest}))

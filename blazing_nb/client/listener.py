@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from blazing_nb.client.results import Results
 from blazing_nb.client.tracker import Tracker
@@ -48,12 +48,13 @@ class Listener:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def open(self, node: str, incarnation: int) -> None:
+    def open(self, node: str, incarnation: int, *, wake: bool = True) -> None:
         """Follow an incarnation of this process, before its first operation leaves."""
         with self._lock:
             self._trackers[node, incarnation] = Tracker(own=True)
             self._positions[node, incarnation] = "0-0"
-        self._store.wake(*self._me)
+        if wake:
+            self._store.wake(*self._me)
 
     def track(self, range_: Range, results: Results, slot: int) -> None:
         """Fill `results` from `slot` on with the records of an opened incarnation's range."""
@@ -64,6 +65,15 @@ class Listener:
         """The range was never stored."""
         with self._lock:
             self._trackers[range_.node, range_.incarnation].remove(range_, results)
+
+    def conclude(self, range_: Range, record: Callable[[OperationId], bytes]) -> None:
+        """Who waits for these here gets this as their outcome: they will never be stored."""
+        with self._lock:
+            tracker = self._trackers.get((range_.node, range_.incarnation))
+            fields = [part for op in range_.ids() for part in (op.counter, record(op))] if tracker else []
+            touched, _ = tracker.deliver(fields) if tracker else (set(), [])
+        for results in touched:
+            results.announce()
 
     def attach(self, ranges: Iterable[Range], results: Results) -> None:
         """Fill `results` with operations of any node: follow first, then ask what is final already."""

@@ -18,7 +18,7 @@ from blazing_nb.client.results import Results
 from blazing_nb.core.codec import PLAIN, Prepared, seal_call
 from blazing_nb.core.dot import Range
 from blazing_nb.core.signature import KeyRing, context
-from blazing_nb.errors import ScriptRefused, StoreError, StoreUnavailable
+from blazing_nb.errors import BlazingError, ScriptRefused, StoreUnavailable
 from blazing_nb.store.join import Join, register
 from blazing_nb.store.store import Chunk, Store
 
@@ -91,7 +91,7 @@ class NodeWriter:
                 self._deliver(self._unsettled)
             except StoreUnavailable:
                 raise
-            except StoreError as error:
+            except BlazingError as error:
                 log.warning("an interrupted enqueue of %s was refused when it was settled: %s", self.name, error)
 
     def _deliver(self, pending: _Pending) -> Range:
@@ -100,7 +100,7 @@ class NodeWriter:
                 answer = self._enqueue(pending)
             except StoreUnavailable:
                 raise
-            except StoreError:
+            except BlazingError:
                 self._unsettled = None
                 self._listener.untrack(pending.range, pending.results)
                 raise
@@ -122,8 +122,12 @@ class NodeWriter:
         raise AssertionError("the second time returns or raises")
 
     def _open(self) -> None:
-        incarnation = self._store.open_node(self.name)
-        self._listener.open(self.name, incarnation)
+        self.begin(self._store.open_node(self.name))
+
+    def begin(self, incarnation: int, *, wake: bool = True) -> None:
+        """Write as that start of the node, which nobody else has. `wake`: completions are followed from now on, instead
+        of within a second."""
+        self._listener.open(self.name, incarnation, wake=wake)
         self.incarnation, self._next = incarnation, 1
 
     def _identify(self, call: Call, results: Results, slot: int) -> _Pending:

@@ -119,6 +119,8 @@ class Operation:
         outcome = self._outcome()
         if outcome is not None:
             return outcome.status
+        if self._app.outbox is not None and self._app.outbox.holds(self._at):
+            return Status.PENDING
         status = status_of(self._ask())
         assert status is not None  # noqa: S101 - _ask has raised
         return status

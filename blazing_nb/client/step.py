@@ -360,7 +360,7 @@ class Step:
             record = describe(self.function, self.name, self.policy)
             digest, sealed = seal_code(record, self.app.app_id, self.name, self.app.ring)
             options = msgspec.msgpack.encode({"lane": self.lane, "code": digest})
-            self.app.store.define(self.name, digest, sealed, options, self.limits.text)
+            self.app.define(self.name, digest, sealed, options, self.limits.text)
             self._code = (session, digest)
         return self._code[1]
 
@@ -404,7 +404,7 @@ class Step:
         """What a batch of that name holds already."""
         if name is None:
             return []
-        ranges = self.app.store.batch(check_name(name, "batch name"))
+        ranges = self.app.recorded(check_name(name, "batch name"), resume)
         if ranges and not resume:
             raise BatchExists(
                 f"Batch {name!r} exists and holds {sum(map(len, ranges))} operations: attach to it, continue it with "

@@ -89,8 +89,27 @@ class Need(msgspec.Struct, frozen=True):
     since_ms: int
 
 
+class OutboxState(msgspec.Struct, frozen=True):
+    """What waits on this machine for the store. `away_ms`: since when it is out of reach, 0 where it is not."""
+
+    path: str
+    operations: int
+    age_ms: int
+    refused: int = 0
+    away_ms: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.operations:,} in the outbox"
+        if self.operations:
+            text += f", the oldest for {self.age_ms / 1000:.1f} s"
+        if self.refused:
+            text += f", {self.refused:,} refused"
+        return text
+
+
 class Snapshot(msgspec.Struct, frozen=True):
-    """One app at one moment of the server's clock."""
+    """One app at one moment of the server's clock. Where the store is out of reach of an app with an outbox, what was
+    known last; the outbox and the alarms say so."""
 
     app: str
     at_ms: int
@@ -98,6 +117,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     steps: list[Step]
     workers: list[Worker]
     needs: list[Need] = []
+    outboxes: tuple[OutboxState, ...] = ()
 
     def __repr__(self) -> str:
         alarms = f", {len(self.alarms)} alarms" if self.alarms else ""
@@ -116,7 +136,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         return card(
             "Snapshot",
             self.app,
-            [*counts, ("finished", f"{self.finished:,}")],
+            [*counts, ("finished", f"{self.finished:,}"), *(("", str(outbox)) for outbox in self.outboxes)],
             table(("step", *totals), steps),
             table(("worker", "pid", "state", "runs", "done", "python"), workers),
             table(("alarm",), [(alarm,) for alarm in self.alarms]),
@@ -141,6 +161,11 @@ class Snapshot(msgspec.Struct, frozen=True):
             f"{need.operations} operations of {need.step} wait for a worker of Python {need.python}"
             for need in self.needs
         ]
+        for outbox in self.outboxes:
+            if outbox.away_ms:
+                found.append(f"the store is out of reach for {outbox.away_ms / 1000:.0f} s; counts are the last known")
+            if outbox.refused:
+                found.append(f"the store refused {outbox.refused} operations of {outbox.path}: app.outbox.refused()")
         for step in self.steps:
             if step.broken:
                 found.append(f"{step.broken} times a segment or an effect of {step.step} met a key of another type")

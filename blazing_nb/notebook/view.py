@@ -220,9 +220,11 @@ class View:
 
 def depths(snapshot: Snapshot) -> str:
     workers = len(snapshot.workers)
+    waiting = "".join(f", {outbox}" for outbox in snapshot.outboxes if outbox.operations or outbox.away_ms)
+    away = ", the store is out of reach" if any(outbox.away_ms for outbox in snapshot.outboxes) else ""
     return (
         f"{snapshot.waiting:,} waiting, {snapshot.parked:,} parked, {snapshot.claimed:,} claimed, "
-        f"{snapshot.finished:,} finished, {workers} worker{'' if workers == 1 else 's'}"
+        f"{snapshot.finished:,} finished, {workers} worker{'' if workers == 1 else 's'}{waiting}{away}"
     )
 
 

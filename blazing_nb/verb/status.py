@@ -13,11 +13,25 @@ if TYPE_CHECKING:
 
 
 def status(app: Blazing, args: argparse.Namespace) -> Snapshot:
-    return app.snapshot()
+    """Of an app whose outbox another process has, what waits there too."""
+    if app.outbox is not None:
+        return app.snapshot()
+    from msgspec.structs import replace
+
+    from blazing_nb.client.spool import peek
+    from blazing_nb.errors import StoreUnavailable
+
+    waiting = peek(app.app_id)
+    try:
+        return replace(app.snapshot(), outboxes=waiting)
+    except StoreUnavailable as error:
+        for outbox in waiting:
+            error.add_note(f"{outbox} ({outbox.path})")
+        raise
 
 
 def _text(snapshot: Snapshot) -> str:
-    lines = [str(snapshot)]
+    lines = [str(snapshot), *(f"  {outbox} ({outbox.path})" for outbox in snapshot.outboxes)]
     for step in snapshot.steps:
         counts = f"{step.enqueued} enqueued, {step.succeeded} succeeded, {step.failed} failed, {step.lost} lost"
         lines.append(f"  {step.step}: {counts}")
