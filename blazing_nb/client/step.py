@@ -41,6 +41,7 @@ from blazing_nb.errors import (
     NotDeterministic,
     PayloadTooLarge,
     SegmentFull,
+    StoreUnavailable,
     UsageError,
 )
 from blazing_nb.store.join import Join
@@ -463,6 +464,10 @@ class Step:
 
     def _enqueue_once(self, prepared: Prepared) -> OperationId:
         """The store gives the id; the arguments are signed under the key, which is known before."""
+        if self.app.outbox is not None and self.app.outbox.away:
+            raise StoreUnavailable(
+                "Which operation has a key only the store can say, and it is out of reach: go without key=, or wait."
+            )
         with self._sending(1) as own:
             return OperationId.parse(self.app.store.enqueue(self._keyed(prepared, own)))
 

@@ -143,6 +143,11 @@ class Snapshot(msgspec.Struct, frozen=True):
         )
 
     @property
+    def is_away(self) -> bool:
+        """Whether the store is out of reach: all but the outboxes is as it was known last."""
+        return any(outbox.away_ms for outbox in self.outboxes)
+
+    @property
     def waiting(self) -> int:
         return sum(segment.waiting for segment in self.segments)
 

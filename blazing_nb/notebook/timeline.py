@@ -99,7 +99,7 @@ class Timeline(View):
     def _ask(self, snapshot: Snapshot, since_ms: int) -> None:
         self._asked_ms = snapshot.at_ms
         store = getattr(self.app, "store", None)
-        if store is not None:
+        if store is not None and not snapshot.is_away:
             self._spans.put(attempts(store, snapshot, since_ms, LIMIT, self._step), snapshot.at_ms)
 
 

@@ -103,7 +103,7 @@ class View:
         from blazing_nb.client.monitor import recorded
 
         store = getattr(self.app, "store", None)
-        return [] if store is None else recorded(store, snapshot, HOUR_S * 1000, step)
+        return [] if store is None or snapshot.is_away else recorded(store, snapshot, HOUR_S * 1000, step)
 
     # -- live ----------------------------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class View:
 def depths(snapshot: Snapshot) -> str:
     workers = len(snapshot.workers)
     waiting = "".join(f", {outbox}" for outbox in snapshot.outboxes if outbox.operations or outbox.away_ms)
-    away = ", the store is out of reach" if any(outbox.away_ms for outbox in snapshot.outboxes) else ""
+    away = ", the store is out of reach" if snapshot.is_away else ""
     return (
         f"{snapshot.waiting:,} waiting, {snapshot.parked:,} parked, {snapshot.claimed:,} claimed, "
         f"{snapshot.finished:,} finished, {workers} worker{'' if workers == 1 else 's'}{waiting}{away}"

@@ -99,6 +99,7 @@ class Store:
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._lock = threading.Lock()
+        self._closed = False
         self._asked_s, self._allowance = -ADMISSION_S, 0.0
 
     def __repr__(self) -> str:
@@ -115,6 +116,8 @@ class Store:
         """A connection for one blocking reader."""
         made = Connection(self._route, timeout_s=self._timeout_s, deadline_s=self._deadline_s)
         with self._lock:
+            if self._closed:
+                made.close()
             self._connections.append(made)
         return made
 
@@ -128,6 +131,7 @@ class Store:
     def close(self) -> None:
         """Close every connection. Repeatable."""
         with self._lock:
+            self._closed = True
             for connection in self._connections:
                 connection.close()
             self._connections.clear()

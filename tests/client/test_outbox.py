@@ -14,6 +14,7 @@ import pytest
 
 from blazing_nb import Blazing, Status, Worker, errors
 from blazing_nb.client.spool import MERGED, Spool, peek
+from blazing_nb.notebook.dashboard import Dashboard
 from blazing_nb.store.candidate import find_binary
 from blazing_nb.store.store import Chunk
 from tests.client.test_node import same
@@ -124,6 +125,11 @@ def test_a_server_that_goes_and_comes_back_gets_everything_once_in_order(away: A
         snapshot = app.snapshot()
         assert snapshot.outboxes[0].operations == 110
         assert any("out of reach" in alarm for alarm in snapshot.alarms)
+        dashboard = Dashboard(app)
+        dashboard.update(snapshot)
+        assert "110 in the outbox" in dashboard.summary(snapshot)
+        assert "out of reach" in str(dashboard)
+        assert "110 in the outbox" in snapshot._repr_html_()
         away.come()
         worker = Worker(app_id, url=away.url).start()
         assert [handle.result(30) for handle in handles] == list(range(15))
