@@ -14,7 +14,7 @@ from blazing_nb import Blazing, Worker
 from blazing_nb.command import build_parser
 
 DOCS = Path(__file__).parents[2] / "docs"
-RUN = ("configure", "dependencies", "tune", "recover", "upgrade")
+RUN = ("configure", "dependencies", "outbox", "tune", "recover", "upgrade")
 PAGES = [DOCS / "howto" / f"{name}.md" for name in (*RUN, "tls-and-acl")]
 
 
