@@ -116,9 +116,11 @@ class Spool:
                 raise OutboxUnusable(f"{self.path} is the outbox of the app {owner!r}. Name another path.", app=owner)
             self.incarnation = max((_now_ms() << 11) + random.getrandbits(11), last + 1)
             self._db.execute("UPDATE meta SET incarnation = ?", (self.incarnation,))
-        count = "SELECT coalesce(sum(last - first + 1), 0) FROM chunk WHERE why IS "
-        self.depth: int = self._db.execute(count + "NULL").fetchone()[0]
-        self.refused: int = self._db.execute(count + "NOT NULL").fetchone()[0]
+        counts = self._one(
+            "SELECT coalesce(sum(last - first + 1), 0), coalesce(sum((last - first + 1) * (why IS NOT NULL)), 0) FROM chunk"
+        )
+        total, self.refused = counts or (0, 0)
+        self.depth: int = total - self.refused
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -223,10 +225,15 @@ class Spool:
         """The store will never take it, nor what else waits of its named batch: all that was put aside."""
         name = parcel.chunk.batch
         which = parcel.first, parcel.last, name
-        same = "why IS NULL AND (id BETWEEN ? AND ? OR (batch = ? AND batch != ''))"
         with self._transaction():
-            found = self._db.execute("SELECT body FROM chunk WHERE " + same, which).fetchall()  # noqa: S608
-            self._db.execute("UPDATE chunk SET why = ? WHERE " + same, (why, *which))  # noqa: S608
+            found = self._db.execute(
+                "SELECT body FROM chunk WHERE why IS NULL AND (id BETWEEN ? AND ? OR (batch = ? AND batch != ''))",
+                which,
+            ).fetchall()
+            self._db.execute(
+                "UPDATE chunk SET why = ? WHERE why IS NULL AND (id BETWEEN ? AND ? OR (batch = ? AND batch != ''))",
+                (why, *which),
+            )
             chunks = [_decode(body) for (body,) in found]
             moved = sum(len(chunk.payloads) for chunk in chunks)
             self.depth, self.refused = self.depth - moved, self.refused + moved
