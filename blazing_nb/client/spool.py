@@ -116,11 +116,9 @@ class Spool:
                 raise OutboxUnusable(f"{self.path} is the outbox of the app {owner!r}. Name another path.", app=owner)
             self.incarnation = max((_now_ms() << 11) + random.getrandbits(11), last + 1)
             self._db.execute("UPDATE meta SET incarnation = ?", (self.incarnation,))
-        counts = self._one(
-            "SELECT coalesce(sum(last - first + 1), 0), coalesce(sum((last - first + 1) * (why IS NOT NULL)), 0) FROM chunk"
-        )
-        total, self.refused = counts or (0, 0)
-        self.depth: int = total - self.refused
+        sizes = self._db.execute("SELECT why IS NULL, sum(last - first + 1) FROM chunk GROUP BY 1").fetchall()
+        counts: dict[int, int] = dict(sizes)
+        self.depth, self.refused = counts.get(1, 0), counts.get(0, 0)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
