@@ -22,7 +22,15 @@ from __future__ import annotations
 
 
 class BlazingError(Exception):
-    """Root of all errors of blazing_nb. Keyword arguments become fields."""
+    """Root of all errors of blazing_nb. Keyword arguments become fields.
+
+    Examples:
+        >>> try:
+        ...     app.attach("nobody")
+        ... except BlazingError as error:
+        ...     type(error).__name__
+        'BatchUnknown'
+    """
 
     def __init__(self, message: str = "", **fields: object) -> None:
         super().__init__(message)
@@ -233,7 +241,14 @@ class DependencyFailed(OperationError):
 
 
 class OperationTimeout(BlazingError, TimeoutError):
-    """The wait ended. The operation goes on: wait again, or attach to its id later."""
+    """The wait ended. The operation goes on: wait again, or attach to its id later.
+
+    Examples:
+        >>> double.options(delay=60).enqueue(1).result(timeout=0.01)
+        Traceback (most recent call last):
+            ...
+        blazing_nb.errors.OperationTimeout: ...
+    """
 
 
 class WorkersNotReady(BlazingError):

@@ -38,6 +38,13 @@ class BlazingBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     `n_jobs=-1`, the default, is all the slots that the app's workers have in that lane. What a batch calls in parallel
     itself runs on threads of its worker: it never waits for the queue that it came from.
+
+    Examples:
+        >>> from joblib import Parallel, delayed, parallel_config
+        >>> import blazing_nb.joblib
+        >>> with parallel_config("blazing", app=app, lane="thread"):
+        ...     Parallel()(delayed(pow)(x, 2) for x in range(3))
+        [0, 1, 4]
     """
 
     default_n_jobs = -1

@@ -97,7 +97,13 @@ def _flat(found: list[Any], chunk: int, count: int) -> Iterator[Any]:
 
 @pd.api.extensions.register_series_accessor("blazing")
 class SeriesAccessor(_Accessor):
-    """`series.blazing`."""
+    """`series.blazing`.
+
+    Examples:
+        >>> import pandas as pd, blazing_nb.pandas
+        >>> pd.Series([1, 2]).blazing.map(double).tolist()
+        [2, 4]
+    """
 
     def map(
         self,
@@ -122,6 +128,11 @@ class SeriesAccessor(_Accessor):
             name: of the batch, so that any kernel can attach to it; with `resume=True` a second call sends only what is
                 not there yet.
             timeout: seconds for all; then `OperationTimeout`, and nothing is cancelled.
+
+        Examples:
+            >>> import pandas as pd, blazing_nb.pandas
+            >>> pd.Series({"x": 1, "y": -1}).blazing.map(positive, errors="collect")["y"]
+            ValueError('-1 is below zero')
         """
         if na_action not in (None, "ignore"):
             raise UsageError(f"na_action is None or 'ignore', not {na_action!r}.")
@@ -139,7 +150,14 @@ class SeriesAccessor(_Accessor):
 
 @pd.api.extensions.register_dataframe_accessor("blazing")
 class FrameAccessor(_Accessor):
-    """`frame.blazing`."""
+    """`frame.blazing`.
+
+    Examples:
+        >>> import pandas as pd, blazing_nb.pandas
+        >>> area = app.step(lambda row: row["w"] * row["h"], name="area")
+        >>> pd.DataFrame({"w": [1, 2], "h": [3, 4]}).blazing.map(area).tolist()
+        [3, 8]
+    """
 
     def map(
         self,
@@ -153,6 +171,12 @@ class FrameAccessor(_Accessor):
     ) -> pd.Series:
         """The step's value for each row, with the same index, in the same order. The step gets the row as a dict of
         its columns (which have to be unique texts). Arguments as for `series.blazing.map`.
+
+        Examples:
+            >>> import pandas as pd, blazing_nb.pandas
+            >>> total = app.step(lambda row: sum(row.values()), name="row-total")
+            >>> pd.DataFrame({"a": [1, 2], "b": [3, 4]}).blazing.map(total).tolist()
+            [4, 6]
         """
         columns = list(self._obj.columns)
         if not all(isinstance(column, str) for column in columns) or len(set(columns)) != len(columns):
@@ -170,7 +194,14 @@ class FrameAccessor(_Accessor):
         resume: bool = False,
         timeout: float | None = None,
     ) -> pd.Series:
-        """Like `map`; the step gets the row's values by position: `frame[["w", "h"]].blazing.starmap(area)`."""
+        """Like `map`; the step gets the row's values by position: `frame[["w", "h"]].blazing.starmap(area)`.
+
+        Examples:
+            >>> import pandas as pd, blazing_nb.pandas
+            >>> power = app.step(pow, name="power")
+            >>> pd.DataFrame({"a": [2, 3], "b": [3, 2]}).blazing.starmap(power).tolist()
+            [8, 9]
+        """
         return self._map(Mapping(step, chunk, errors), self._rows(), self._obj.index, name, resume, timeout)
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:

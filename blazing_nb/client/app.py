@@ -74,12 +74,14 @@ class Blazing:
             that file, from which a thread sends them, in order and once, when it answers; see `app.outbox`.
         outbox_cap: operations that it may hold; beyond that `enqueue` raises `OutboxFull`. 0: no cap.
 
-    Example:
-        >>> with Blazing("demo") as app:
-        ...     double = app.step(lambda x: 2 * x, name="double")
-        ...     app.workers.start(1)
-        ...     double.enqueue(21).result(timeout=10)
+    Examples:
+        >>> with Blazing("demo") as demo:
+        ...     twice = demo.step(lambda x: 2 * x, name="twice")
+        ...     ready = demo.workers.start(1)
+        ...     twice.enqueue(21).result(timeout=10)
+        ...     demo.workers.stop()
         42
+        1
     """
 
     def __init__(
@@ -149,6 +151,10 @@ class Blazing:
 
         Raises:
             AppClosed, StoreUnavailable, StoreUnsuitable, ServerNotFound, ServerFailed.
+
+        Examples:
+            >>> app.connect().connected
+            True
         """
         if self._closed:
             raise AppClosed(f"App {self.app_id!r} was closed; make a new Blazing({self.app_id!r}).")
@@ -192,7 +198,16 @@ class Blazing:
         return embedded.ensure().url
 
     def close(self) -> None:
-        """Stop following and disconnect. Operations go on. Repeatable; use after it raises `AppClosed`."""
+        """Stop following and disconnect. Operations go on. Repeatable; use after it raises `AppClosed`.
+
+        Examples:
+            >>> other = Blazing("other")
+            >>> other.close()
+            >>> other.snapshot()
+            Traceback (most recent call last):
+                ...
+            blazing_nb.errors.AppClosed: ...
+        """
         with self._lock:
             self._closed = True
             if self._pid == os.getpid():
@@ -203,11 +218,22 @@ class Blazing:
 
     @property
     def closed(self) -> bool:
+        """Whether `close` was called here.
+
+        Examples:
+            >>> app.closed
+            False
+        """
         return self._closed
 
     @property
     def connected(self) -> bool:
-        """Whether this process has reached the store. Asks nobody."""
+        """Whether this process has reached the store. Asks nobody.
+
+        Examples:
+            >>> Blazing("other").connected
+            False
+        """
         return self._pid == os.getpid()
 
     @property
@@ -220,12 +246,22 @@ class Blazing:
 
     @property
     def outbox(self) -> Outbox | None:
-        """What waits here for the store: depth, age, what was refused. None without `Blazing(outbox=...)`."""
+        """What waits here for the store: depth, age, what was refused. None without `Blazing(outbox=...)`.
+
+        Examples:
+            >>> app.outbox is None
+            True
+        """
         return self.connect()._outbox if self._outbox_at is not False else None
 
     @property
     def url(self) -> str:
-        """Where the store is."""
+        """Where the store is.
+
+        Examples:
+            >>> app.url.split(":")[0] in ("unix", "redis", "rediss")
+            True
+        """
         return self.store.url
 
     @property
@@ -302,6 +338,13 @@ class Blazing:
             rate: how many may be claimed a second, a minute or an hour, over all workers: "100/s", "30/m", "5/h". A
                 tenth of a second's worth may start at once.
             lane: "process" for CPU-bound functions; default: an `async def` on an event loop, a `def` on a thread.
+
+        Examples:
+            >>> @app.step(retries=3, retry_on=OSError, timeout=10.0)
+            ... def size(path):
+            ...     return len(Path(path).read_bytes())
+            >>> size.enqueue("/dev/null").result(timeout=10)
+            0
         """
         rules = policy(retries, backoff, retry_on, give_up_on, retention, timeout)
         bounds = limits(max_in_flight, rate)
@@ -322,6 +365,13 @@ class Blazing:
         Args:
             name: default: the function's.
             retention: seconds that its outcome and its history are kept after its end.
+
+        Examples:
+            >>> @app.workflow
+            ... async def quadruple(x):
+            ...     return await double(await double(x))
+            >>> quadruple.enqueue(5).result(timeout=10)
+            20
         """
         if function is None:
             return lambda decorated: self.workflow(decorated, name=name, retention=retention)
@@ -366,7 +416,7 @@ class Blazing:
         Functions are sent as cloudpickles under the app's signature: lambdas, closures, methods and functions of cells
         by value, those of modules by reference. A `Step` is sent under its own name and rules.
 
-        Example:
+        Examples:
             >>> with app.executor() as executor:
             ...     future = executor.submit(pow, 2, 10)
             ...     list(executor.map(abs, [-1, -2])), future.result()
@@ -384,6 +434,10 @@ class Blazing:
         """Run any callable on a worker and await its result, like `asyncio.to_thread`: `await app.run(f, x)`.
 
         Where the awaiting task is cancelled, so is the operation: nobody else holds its handle.
+
+        Examples:
+            >>> asyncio.run(app.run(sorted, [3, 1, 2]))  # in a notebook: await app.run(sorted, [3, 1, 2])
+            [1, 2, 3]
         """
         if self._runner is None:
             self._runner = Caller(self, "run")
@@ -398,6 +452,12 @@ class Blazing:
         """Register what every worker runs before it claims: `@app.on_start` on a function without arguments, plain or
         `async`. For what a worker loads once: fill a module's globals or a cache. A worker on which it raises is not
         ready, and says why. Where its code is new, workers that run already stop claiming until they have run it.
+
+        Examples:
+            >>> other = Blazing("other")
+            >>> @other.on_start
+            ... def warm_up():
+            ...     import json  # a module, a model, a connection: once a worker
         """
         if not callable(function):
             raise UsageError(f"@app.on_start takes a function, not {type(function).__name__}.")
@@ -421,7 +481,12 @@ class Blazing:
         return self.outbox.ranges(name, resume) if self.outbox is not None else self.store.batch(name)
 
     def as_completed(self, handles: Iterable[Handle], timeout: float | None = None) -> Iterator[Handle]:
-        """As `blazing_nb.as_completed`: operations of a batch, or handles, as they finish."""
+        """As `blazing_nb.as_completed`: operations of a batch, or handles, as they finish.
+
+        Examples:
+            >>> sorted(operation.result() for operation in app.as_completed(double.map([1, 2])))
+            [2, 4]
+        """
         return as_completed(handles, timeout)
 
     def __getitem__(self, name: str) -> Step:
@@ -450,7 +515,11 @@ class Blazing:
         return writer
 
     def settle(self) -> None:
-        """Send what interrupted calls left, so that the store knows of all that this process enqueued."""
+        """Send what interrupted calls left, so that the store knows of all that this process enqueued.
+
+        Examples:
+            >>> app.settle()  # nothing was interrupted
+        """
         for writer in list(self.connect()._writers.values()):
             writer.settle()
 
@@ -461,6 +530,13 @@ class Blazing:
 
         Raises:
             BatchUnknown, OperationUnknown.
+
+        Examples:
+            >>> batch = double.map([1, 2], name="attached")
+            >>> app.attach("attached").results(timeout=10)
+            [2, 4]
+            >>> app.attach(double.enqueue(21).id).result(timeout=10)
+            42
         """
         if name_or_id.count(":") == 3:
             return self._attach_operation(OperationId.parse(name_or_id))
@@ -492,6 +568,13 @@ class Blazing:
             step: of that step only.
             since: finished after that moment, or at most that many seconds ago. Leaves out what is not final.
             limit: of a page, 1 to 10,000; `listing.more()` is the next one.
+
+        Examples:
+            >>> double.enqueue(1).result(timeout=10)
+            2
+            >>> page = app.operations("SUCCEEDED", step="double", limit=1)
+            >>> len(page), [row.status for row in page]
+            (1, [<Status.SUCCEEDED: 'SUCCEEDED'>])
         """
         return Listing(self, status, step, since, limit)
 
@@ -500,6 +583,13 @@ class Blazing:
 
         Raises:
             InvalidOperationId: nothing was asked.
+
+        Examples:
+            >>> done = double.enqueue(1)
+            >>> done.wait(timeout=10)
+            True
+            >>> app.statuses([done, "double:n:nobody:1-1"])
+            [<Status.SUCCEEDED: 'SUCCEEDED'>, None]
         """
         ids = [op.op if isinstance(op, Operation) else OperationId.parse(op) for op in operations]
         return [status_of(row) for row in self.store.status(ids)]
@@ -511,27 +601,57 @@ class Blazing:
             step: of that step only.
             only: of that batch, or only that operation.
             limit: of each step, and of all, the newest; 1 to 100,000.
+
+        Examples:
+            >>> positive.enqueue(-1).wait(timeout=10)
+            True
+            >>> app.failed("positive", limit=1).to_frame().error[0]
+            'ValueError: -1 is below zero'
         """
         return Failed(self, step, limit, only)
 
     def drain(self, timeout: float = 60.0) -> Drained:
         """Accept no new operations, from any node, and wait until the queue is empty or `timeout` seconds have
         passed. Retries go on. The app stays closed to new ones until `resume()`; they raise `AppDraining`.
+
+        Examples:
+            >>> app.drain(timeout=30).empty
+            True
+            >>> double.enqueue(1)
+            Traceback (most recent call last):
+                ...
+            blazing_nb.errors.AppDraining: ...
+            >>> app.resume()
+            True
         """
         return drain(self, seconds(timeout, "timeout") / 1000)
 
     def resume(self) -> bool:
-        """Accept operations again after `drain()`. True where that changed something. Repeatable."""
+        """Accept operations again after `drain()`. True where that changed something. Repeatable.
+
+        Examples:
+            >>> app.resume()  # it was not drained
+            False
+        """
         return self.store.drain(False)
 
     def doctor(self) -> Diagnosis:
-        """Look at the server, its persistence, the key, the workers; each finding says what to do."""
+        """Look at the server, its persistence, the key, the workers; each finding says what to do.
+
+        Examples:
+            >>> {finding.state for finding in app.doctor().findings} <= {"good", "doubt", "bad"}
+            True
+        """
         return diagnose(self)
 
     def roll_ups(self, last: float = 3600.0) -> pd.DataFrame:
         """What happened in each second of the last `last` seconds (3600 at most) in which something did, by step.
 
         Columns: at (UTC), step, then counts within that second: enqueued, claimed, succeeded, failed, ...
+
+        Examples:
+            >>> list(app.roll_ups(last=60).columns[:4])
+            ['at', 'step', 'enqueued', 'claimed']
         """
         return roll_ups_frame(self.store, self.snapshot(), seconds(last, "last", low=1.0))
 
@@ -546,11 +666,22 @@ class Blazing:
 
         Raises:
             ValueNotSerializable, PayloadTooLarge: nothing was sent.
+
+        Examples:
+            >>> table = app.put(list(range(1000)))
+            >>> total = app.step(sum, name="total")
+            >>> total.enqueue(table).result(timeout=10)  # the step gets the list
+            499500
         """
         return put(self, value, seconds(retention, "retention", low=1.0))
 
     def get(self, ref: Ref) -> Any:
-        """The value of a reference. Raises `ReferenceUnknown` where its retention has passed."""
+        """The value of a reference. Raises `ReferenceUnknown` where its retention has passed.
+
+        Examples:
+            >>> app.get(app.put({"a": 1}))
+            {'a': 1}
+        """
         return get(self, ref)
 
     # -- sharing on purpose ------------------------------------------------------------------------------------------
@@ -573,6 +704,10 @@ class Blazing:
 
         Raises:
             NotShared: this machine has no key of it for this app.
+
+        Examples:
+            >>> app.channel("prices").publish({"EUR": 1.1}) > "0-0"  # its position
+            True
         """
         return open_channel(self, name, owner, share_with, retention)
 
@@ -580,22 +715,44 @@ class Blazing:
         self, name: str = "main", *, owner: str | None = None, share_with: Iterable[str] | None = None
     ) -> Shared:
         """A space of values that several nodes and apps write without a conflict: `counter`, `set`, `register`, `map`,
-        `log`. Arguments and errors as for `channel`."""
+        `log`. Arguments and errors as for `channel`.
+
+        Examples:
+            >>> app.shared("site").set("tags").add("new")
+            >>> app.shared("site").set("tags").value
+            {'new'}
+        """
         key = (owner or self.app_id, name)
         if key not in self._shared or share_with is not None:
             self._shared[key] = open_space(self, name, owner, share_with)
         return self._shared[key]
 
     def schedules(self) -> Schedules:
-        """What `step.every` and `step.cron` recorded, the next first; by number or name, each to pause or remove."""
+        """What `step.every` and `step.cron` recorded, the next first; by number or name, each to pause or remove.
+
+        Examples:
+            >>> double.every("1h", name="hourly", args=[1])
+            <Schedule hourly: double every 3600 s, next ...>
+            >>> app.schedules()["hourly"].remove()
+        """
         return listed(self)
 
     def snapshot(self) -> Snapshot:
-        """Counts and depths at this moment; costs the same at any load."""
+        """Counts and depths at this moment; costs the same at any load.
+
+        Examples:
+            >>> app.snapshot().app
+            'examples'
+        """
         return self.outbox.snapshot() if self.outbox is not None else self.store.snapshot()
 
     def segments(self) -> pd.DataFrame:
-        """Depths of every segment as a frame."""
+        """Depths of every segment as a frame.
+
+        Examples:
+            >>> list(app.segments().columns)
+            ['step', 'prio', 'node', 'waiting', 'parked', 'claimed', 'head_age_s']
+        """
         return segments_frame(self.snapshot())
 
 

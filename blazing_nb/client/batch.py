@@ -31,7 +31,13 @@ LOOKED_AT = 10_000
 
 
 class Batch:
-    """What `step.map` returns. Iterating gives its operations as they finish; `results()` keeps the items' order."""
+    """What `step.map` returns. Iterating gives its operations as they finish; `results()` keeps the items' order.
+
+    Examples:
+        >>> batch = double.map([1, 2, 3])
+        >>> batch.results(timeout=10), len(batch)
+        ([2, 4, 6], 3)
+    """
 
     def __init__(self, app: Blazing, ranges: Iterable[Range], *, name: str | None) -> None:
         self._app = app
@@ -92,11 +98,21 @@ class Batch:
         )
 
     def operations(self) -> list[Operation]:
-        """Its operations in the items' order, whether finished or not."""
+        """Its operations in the items' order, whether finished or not.
+
+        Examples:
+            >>> [operation.result(timeout=10) for operation in double.map([1, 2]).operations()]
+            [2, 4]
+        """
         return [self._operation(slot) for slot in range(self._size)]
 
     def ids(self) -> list[OperationId]:
-        """The identities of its operations, in the items' order."""
+        """The identities of its operations, in the items' order.
+
+        Examples:
+            >>> len(double.map([1, 2]).ids())
+            2
+        """
         return [op for range_ in self._ranges for op in range_.ids()]
 
     def extend(self, writer: NodeWriter, call: Call) -> None:
@@ -113,20 +129,43 @@ class Batch:
 
     @property
     def done_count(self) -> int:
-        """How many outcomes have arrived."""
+        """How many outcomes have arrived.
+
+        Examples:
+            >>> batch = double.map([1, 2])
+            >>> batch.wait(timeout=10), batch.done_count
+            (True, 2)
+        """
         return len(self._results.order)
 
     @property
     def failed_count(self) -> int:
-        """How many of them are not successes."""
+        """How many of them are not successes.
+
+        Examples:
+            >>> batch = positive.map([1, -1])
+            >>> batch.wait(timeout=10), batch.failed_count
+            (True, 1)
+        """
         return self._results.failed
 
     def done(self) -> bool:
-        """Whether every outcome has arrived."""
+        """Whether every outcome has arrived.
+
+        Examples:
+            >>> batch = double.map([1, 2])
+            >>> batch.wait(timeout=10), batch.done()
+            (True, True)
+        """
         return self._results.missing == 0
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all are final; False where `timeout` seconds were not enough."""
+        """Wait until all are final; False where `timeout` seconds were not enough.
+
+        Examples:
+            >>> double.map(range(3)).wait(timeout=10)
+            True
+        """
         return self._results.wait_for(self.done, timeout)
 
     def results(
@@ -141,6 +180,10 @@ class Batch:
 
         Raises:
             OperationTimeout: `done` and `total` say how far it came.
+
+        Examples:
+            >>> positive.map([1, -1, 2]).results(timeout=10, return_exceptions=True)
+            [1, ValueError('-1 is below zero'), 2]
         """
         if not show(self, timeout, progress):
             raise OperationTimeout(
@@ -152,7 +195,12 @@ class Batch:
         return [self._value(i, record, return_exceptions) for i, record in enumerate(self._results.records)]
 
     def cancel(self) -> dict[str, int]:
-        """Cancel all that is not final; how many were CANCELLED now, ASKED (they run) or FINAL already."""
+        """Cancel all that is not final; how many were CANCELLED now, ASKED (they run) or FINAL already.
+
+        Examples:
+            >>> double.options(delay=60).map([1, 2]).cancel()["CANCELLED"]
+            2
+        """
         answers = self._app.store.cancel(self.ids())
         return {answer: answers.count(answer) for answer in sorted(set(answers))}
 
@@ -162,6 +210,15 @@ class Batch:
 
         Raises:
             BatchUnfinished: nothing was dropped.
+
+        Examples:
+            >>> batch = double.map([1, 2], name="forgotten")
+            >>> batch.wait(timeout=10), batch.forget()
+            (True, 2)
+            >>> app.attach("forgotten")
+            Traceback (most recent call last):
+                ...
+            blazing_nb.errors.BatchUnknown: ...
         """
         if not self.done():
             raise BatchUnfinished(
@@ -174,14 +231,19 @@ class Batch:
     def progress(self) -> Shown:
         """Iterate its operations as they finish, or `wait()` for all, with a bar after two seconds.
 
-        Example:
-            >>> for operation in batch.progress():
-            ...     print(operation.result())
+        Examples:
+            >>> sorted(operation.result() for operation in double.map([1, 2]).progress())
+            [2, 4]
         """
         return progress(self)
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Operation]:
-        """Operations in the order in which they finish. Raises `OperationTimeout` after `timeout` seconds."""
+        """Operations in the order in which they finish. Raises `OperationTimeout` after `timeout` seconds.
+
+        Examples:
+            >>> sorted(operation.result() for operation in double.map([1, 2]).as_completed(timeout=10))
+            [2, 4]
+        """
         return self._as_completed(timeout)
 
     def _as_completed(self, timeout: float | None, tick: Callable[[], None] | None = None) -> Iterator[Operation]:
@@ -200,7 +262,15 @@ class Batch:
         return self.results(0)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an operation, as far as known here: times in seconds, moments in UTC."""
+        """One row an operation, as far as known here: times in seconds, moments in UTC.
+
+        Examples:
+            >>> batch = double.map([1, 2])
+            >>> batch.wait(timeout=10)
+            True
+            >>> list(batch.to_frame().status)
+            ['SUCCEEDED', 'SUCCEEDED']
+        """
         import pandas as pd
 
         rows = [self._row(i, record) for i, record in enumerate(self._results.records)]

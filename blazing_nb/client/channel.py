@@ -22,10 +22,13 @@ WEEK_MS = 7 * 86_400_000
 class Channel(Stream):
     """Messages of several apps and nodes: durable, in one order, each delivered at least once.
 
-    Example:
-        >>> app.channel("news", share_with=["reports"]).publish({"page": 7})
-        >>> for message in Blazing("reports").channel("news", owner=app.app_id).subscribe("first", idle=0):
-        ...     print(message.value, message.position)
+    Examples:
+        >>> app.channel("news", share_with=["reports"]).publish({"page": 7}) > "0-0"
+        True
+        >>> with Blazing("reports") as reports:
+        ...     news = reports.channel("news", owner="examples")
+        ...     [message.value for message in news.subscribe("first", idle=0)]
+        [{'page': 7}]
     """
 
 

@@ -24,7 +24,12 @@ MEMBERS_A_CALL = 2 * INLINE
 
 
 class First:
-    """What `first(batch, k)` gives: as an argument, the list of the first `k` results."""
+    """What `first(batch, k)` gives: as an argument, the list of the first `k` results.
+
+    Examples:
+        >>> first(double.map([1, 2, 3]), 2)
+        <First 2 of 3 operations of examples>
+    """
 
     __slots__ = ("app_id", "k", "ranges")
 
@@ -56,9 +61,9 @@ def first(handles: Batch | Iterable[Any], k: int = 1) -> First:
     Raises:
         UsageError: nothing to choose from, or more wanted than there are.
 
-    Example:
-        >>> fastest = use.enqueue(first(ask.map(mirrors)))
-        >>> best = merge.enqueue(first(search.map(parts), 3))
+    Examples:
+        >>> double.enqueue(first(positive.map([3, 3, 3]), 2)).result(timeout=10)  # double gets [3, 3]
+        [3, 3, 3, 3]
     """
     kept = [handles] if isinstance(handles, Batch) else list(handles)
     if not kept or isinstance(k, bool) or not isinstance(k, int):

@@ -53,7 +53,13 @@ class Finding(NamedTuple):
 
 
 class Diagnosis:
-    """All findings. `healthy` where nothing is bad."""
+    """All findings. `healthy` where nothing is bad.
+
+    Examples:
+        >>> diagnosis = app.doctor()
+        >>> "server" in {finding.subject for finding in diagnosis.findings}
+        True
+    """
 
     def __init__(self, app_id: str, findings: list[Finding]) -> None:
         self.app_id = app_id
@@ -61,6 +67,12 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
+        """Whether nothing is bad.
+
+        Examples:
+            >>> app.doctor().healthy in (True, False)
+            True
+        """
         return all(finding.state != BAD for finding in self.findings)
 
     def __repr__(self) -> str:
@@ -82,7 +94,12 @@ class Diagnosis:
         return card("Diagnosis", self.app_id, counts, table(("state", "subject", "seen", "what to do"), rows))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a finding: subject, state, seen, advice."""
+        """One row a finding: subject, state, seen, advice.
+
+        Examples:
+            >>> list(app.doctor().to_frame().columns)
+            ['subject', 'state', 'seen', 'advice']
+        """
         import pandas as pd
 
         return pd.DataFrame(self.findings, columns=list(Finding._fields))

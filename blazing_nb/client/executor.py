@@ -30,7 +30,14 @@ BUSY = frozenset({Status.CLAIMED, Status.RUNNING})
 
 
 class OperationFuture(Future[Any]):
-    """A `concurrent.futures.Future` of one operation."""
+    """A `concurrent.futures.Future` of one operation.
+
+    Examples:
+        >>> with app.executor() as executor:
+        ...     future = executor.submit(abs, -1)
+        >>> future.result(timeout=10), future.operation.status
+        (1, <Status.SUCCEEDED: 'SUCCEEDED'>)
+    """
 
     def __init__(self, operation: Operation) -> None:
         super().__init__()
@@ -44,12 +51,26 @@ class OperationFuture(Future[Any]):
         return self.operation._repr_html_()
 
     def running(self) -> bool:
-        """Whether a worker has claimed it now; asks the store."""
+        """Whether a worker has claimed it now; asks the store.
+
+        Examples:
+            >>> with app.executor() as executor:
+            ...     future = executor.submit(abs, -1)
+            >>> future.running()
+            False
+        """
         return not self.done() and self.operation.status in BUSY
 
     def cancel(self) -> bool:
         """Cancel it where no worker has claimed it yet, as a future does; `operation.cancel()` also asks a running one
-        to stop."""
+        to stop.
+
+        Examples:
+            >>> with app.executor() as executor:
+            ...     future = executor.submit(abs, -1)
+            >>> future.cancel()  # it is finished
+            False
+        """
         if self.done():
             return self.cancelled()
         [answer] = self.operation._app.store.cancel([self.operation.op], waiting=True)
@@ -120,7 +141,13 @@ class Settler:
 
 
 class AppExecutor(Executor):
-    """What `app.executor()` returns; see there."""
+    """What `app.executor()` returns; see there.
+
+    Examples:
+        >>> with app.executor() as executor:
+        ...     executor.submit(pow, 2, 10).result(timeout=10)
+        1024
+    """
 
     def __init__(self, app: Blazing, caller: Caller, settler: Settler) -> None:
         self._app = app
@@ -144,6 +171,11 @@ class AppExecutor(Executor):
         Raises:
             ExecutorClosed (a RuntimeError): after `shutdown`.
             ValueNotSerializable, SegmentFull, StoreUnavailable: as for `step.enqueue`; nothing was sent.
+
+        Examples:
+            >>> with app.executor() as executor:
+            ...     executor.submit(lambda word: word.upper(), "a").result(timeout=10)
+            'A'
         """
         self._check()
         future = OperationFuture(self._caller.enqueue(fn, args, kwargs))
@@ -158,6 +190,11 @@ class AppExecutor(Executor):
         Args:
             timeout: seconds from now for each result to be there; then a `TimeoutError`, and what no worker has
                 claimed is cancelled, as it is when the iterator is closed early.
+
+        Examples:
+            >>> with app.executor() as executor:
+            ...     list(executor.map(abs, [-1, -2, -3], chunksize=2))
+            [1, 2, 3]
         """
         if chunksize < 1:
             raise UsageError(f"chunksize is at least 1, not {chunksize}.")
@@ -172,6 +209,14 @@ class AppExecutor(Executor):
         Args:
             wait: until all that was sent has finished.
             cancel_futures: cancel what no worker has claimed yet.
+
+        Examples:
+            >>> executor = app.executor()
+            >>> executor.shutdown()
+            >>> executor.submit(abs, -1)
+            Traceback (most recent call last):
+                ...
+            blazing_nb.errors.ExecutorClosed: ...
         """
         with self._lock:
             self._closed = True

@@ -23,7 +23,14 @@ LIMIT = 100_000
 
 
 class Failed:
-    """What `app.failed()` found at that moment, the newest first in each step."""
+    """What `app.failed()` found at that moment, the newest first in each step.
+
+    Examples:
+        >>> positive.enqueue(-1).wait(timeout=10)
+        True
+        >>> len(app.failed("positive")) > 0
+        True
+    """
 
     def __init__(self, app: Blazing, step: str | None, limit: int, only: Batch | Operation | None = None) -> None:
         if not 1 <= limit <= LIMIT:
@@ -57,7 +64,12 @@ class Failed:
             yield found
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an operation: id, step, status, attempt, enqueued_at (UTC), error."""
+        """One row an operation: id, step, status, attempt, enqueued_at (UTC), error.
+
+        Examples:
+            >>> list(app.failed().to_frame().columns)
+            ['id', 'step', 'status', 'attempt', 'enqueued_at', 'error']
+        """
         import pandas as pd
 
         rows = [(op.text, op.step, str(o.status), o.attempt, o.enqueued_ms, _error(o)) for op, o in self._found]
@@ -70,6 +82,13 @@ class Failed:
 
         Args:
             dry_run: enqueue nothing; the handle is empty. `to_frame()` shows what would be.
+
+        Examples:
+            >>> batch = positive.map([-1, -2])
+            >>> batch.wait(timeout=10)
+            True
+            >>> len(app.failed(only=batch).retry(dry_run=True)), len(app.failed(only=batch).retry())
+            (0, 2)
         """
         if dry_run:
             return Batch(self._app, [], name=None)

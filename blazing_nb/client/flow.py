@@ -50,10 +50,12 @@ class Flow:
     An item goes on by itself: the commit of one stage enqueues the next in the same transaction, whether or not this
     process lives. Options of a stage are given before: `load >> clean.options(retries=3) >> save`.
 
-    Example:
-        >>> flow = load >> clean >> save
-        >>> flow.enqueue("a").result(timeout=10)
-        >>> flow.map(["a", "b"]).results(timeout=10)
+    Examples:
+        >>> flow = double >> positive
+        >>> flow.enqueue(3).result(timeout=10)
+        6
+        >>> flow.map([1, 2]).results(timeout=10)
+        [2, 4]
     """
 
     def __init__(self, stages: Sequence[Step]) -> None:
@@ -77,6 +79,12 @@ class Flow:
 
     @property
     def name(self) -> str:
+        """The names of its stages.
+
+        Examples:
+            >>> (double >> positive).name
+            'double >> positive'
+        """
         return " >> ".join(stage.name for stage in self.stages)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -94,6 +102,10 @@ class Flow:
 
         Raises:
             As `Step.enqueue`: nothing was sent.
+
+        Examples:
+            >>> (double >> double).enqueue(3).result(timeout=10)
+            12
         """
         results = FlowResults(1, len(self))
         return FlowOperation(self, self._head()._send(args, kwargs, results), results, 0)
@@ -113,6 +125,12 @@ class Flow:
             items, name, node_id: as for `Step.map`.
             resume: as for `Step.map`; not with a barrier.
             barrier: a stage begins when all items are through the one before it, or have failed there.
+
+        Examples:
+            >>> (double >> double).map([1, 2]).results(timeout=10)
+            [4, 8]
+            >>> (double >> double).map([1, 2], barrier=True).results(timeout=10)  # stage by stage
+            [4, 8]
         """
         each = items.operations() if isinstance(items, Batch) else items
         return self._map(((item,) for item in each), name, resume, node_id, barrier)
@@ -126,7 +144,13 @@ class Flow:
         node_id: str | None = None,
         barrier: bool = False,
     ) -> FlowBatch | StagedBatch:
-        """Like `map`; each item is a sequence of positional arguments of the first stage."""
+        """Like `map`; each item is a sequence of positional arguments of the first stage.
+
+        Examples:
+            >>> power = app.step(pow, name="power")
+            >>> (power >> double).starmap([(2, 3), (3, 2)]).results(timeout=10)
+            [16, 18]
+        """
         return self._map((tuple(item) for item in items), name, resume, node_id, barrier)
 
     def attach(self, name_or_id: str) -> FlowOperation | FlowBatch | StagedBatch:
@@ -134,6 +158,13 @@ class Flow:
 
         Raises:
             BatchUnknown, OperationUnknown.
+
+        Examples:
+            >>> flow = double >> double
+            >>> flow.map([1, 2], name="ways").wait(timeout=10)
+            True
+            >>> flow.attach("ways").results(timeout=10)
+            [4, 8]
         """
         found = self.app.attach(name_or_id)
         if isinstance(found, Operation):
@@ -231,7 +262,13 @@ class FlowResults(Results):
 
 
 class FlowOperation(Operation):
-    """One item's way through a flow. `id` is the first stage's; what it answers is of the stage where it is."""
+    """One item's way through a flow. `id` is the first stage's; what it answers is of the stage where it is.
+
+    Examples:
+        >>> item = (double >> positive).enqueue(-1)
+        >>> item.wait(timeout=10), item.stage
+        (True, 'positive')
+    """
 
     __slots__ = ("_flow",)
     _results: FlowResults
@@ -252,14 +289,28 @@ class FlowOperation(Operation):
 
     @property
     def stage(self) -> str:
-        """The step where it is now, as far as known here; or where it ended."""
+        """The step where it is now, as far as known here; or where it ended.
+
+        Examples:
+            >>> item = (double >> double).enqueue(1)
+            >>> item.wait(timeout=10), item.stage
+            (True, 'double')
+        """
         return self._flow.stages[self._results.stage(self._slot)].name
 
     def _where(self) -> str:
         return f"{self.stage} ({self._results.stage(self._slot) + 1} of {len(self._flow)})"
 
     def result(self, timeout: float | None = None, *, progress: bool | None = None) -> Any:
-        """Wait for the last stage's value. What a stage raised is raised here, with a note that names the stage."""
+        """Wait for the last stage's value. What a stage raised is raised here, with a note that names the stage.
+
+        Examples:
+            >>> (double >> positive).enqueue(-1).result(timeout=10)
+            Traceback (most recent call last):
+                ...
+            ValueError: -2 is below zero
+            ...
+        """
         try:
             return super().result(timeout, progress=progress)
         except OperationTimeout:
@@ -269,7 +320,13 @@ class FlowOperation(Operation):
             raise
 
     def cancel(self) -> Status:
-        """Cancel it where it is. A stage that succeeds after a cancel ends CANCELLED; nothing follows it."""
+        """Cancel it where it is. A stage that succeeds after a cancel ends CANCELLED; nothing follows it.
+
+        Examples:
+            >>> item = (nap >> double).enqueue(60)
+            >>> item.cancel().is_final or item.wait(timeout=10)
+            True
+        """
         while True:
             at = self._at
             status = super().cancel()
@@ -277,7 +334,15 @@ class FlowOperation(Operation):
                 return status
 
     def retry(self) -> FlowOperation:
-        """Enqueue the stage that ended without success anew; the flow goes on from there. As `Operation.retry`."""
+        """Enqueue the stage that ended without success anew; the flow goes on from there. As `Operation.retry`.
+
+        Examples:
+            >>> item = (double >> positive).enqueue(-1)
+            >>> item.wait(timeout=10)
+            True
+            >>> item.retry().exception(timeout=10)  # from the stage that failed on
+            ValueError('-2 is below zero')
+        """
         return self._flow._handle(super().retry().op, len(self._flow) - self._results.stage(self._slot))
 
     def _ask(self) -> StatusRow:
@@ -290,7 +355,13 @@ class FlowOperation(Operation):
 
 
 class FlowBatch(Batch):
-    """What `flow.map` returns: a batch whose values are the last stage's. Each of its operations is an item's way."""
+    """What `flow.map` returns: a batch whose values are the last stage's. Each of its operations is an item's way.
+
+    Examples:
+        >>> items = (double >> double).map([1, 2])
+        >>> items.results(timeout=10)
+        [4, 8]
+    """
 
     _results: FlowResults
 
@@ -309,7 +380,15 @@ class FlowBatch(Batch):
         return ", ".join(f"{stage.here:,} in {stage.name}" for stage in self.stages() if stage.here)
 
     def stages(self) -> list[StageCounts]:
-        """What each stage holds of this batch, as far as known here; asks nobody."""
+        """What each stage holds of this batch, as far as known here; asks nobody.
+
+        Examples:
+            >>> items = (double >> positive).map([1, -1])
+            >>> items.wait(timeout=10)
+            True
+            >>> [(stage.name, stage.done, stage.ended) for stage in items.stages()]
+            [('double', 2, 0), ('positive', 1, 1)]
+        """
         here, done, ended = Counter[int](), Counter[int](), Counter[int]()
         for slot, record in enumerate(self._results.records):
             stage = self._results.stage(slot)
@@ -318,7 +397,13 @@ class FlowBatch(Batch):
         return [StageCounts(s.name, here[i], done[i], ended[i]) for i, s in enumerate(self.flow.stages)]
 
     def cancel(self) -> dict[str, int]:
-        """Cancel all items where they are; how many were CANCELLED now, ASKED (they run) or FINAL already."""
+        """Cancel all items where they are; how many were CANCELLED now, ASKED (they run) or FINAL already.
+
+        Examples:
+            >>> items = (nap >> double).map([60, 60])
+            >>> sum(items.cancel().values())
+            2
+        """
         answers: Counter[str] = Counter()
         slots = list(range(len(self)))
         while slots:
@@ -338,6 +423,11 @@ class FlowBatch(Batch):
 
         Raises:
             BatchUnfinished: nothing was dropped.
+
+        Examples:
+            >>> items = (double >> double).map([1, 2])
+            >>> items.wait(timeout=10), items.forget()
+            (True, 4)
         """
         way = self._way() if self.done() else []
         dropped = self._app.store.forget(way) if way else 0

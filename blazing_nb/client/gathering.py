@@ -20,7 +20,13 @@ Handle = Operation | Batch
 
 
 class Gathered:
-    """Several handles as one: a value for each, in the order given; a batch's value is the list of its results."""
+    """Several handles as one: a value for each, in the order given; a batch's value is the list of its results.
+
+    Examples:
+        >>> both = gather(double.enqueue(1), double.enqueue(2))
+        >>> both.results(timeout=10)
+        [2, 4]
+    """
 
     def __init__(self, handles: Iterable[Handle]) -> None:
         self.handles = tuple(handles)
@@ -40,10 +46,21 @@ class Gathered:
         return len(self.handles)
 
     def done(self) -> bool:
+        """Whether all have arrived. Asks nobody.
+
+        Examples:
+            >>> gather().done()
+            True
+        """
         return all(handle.done() for handle in self.handles)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all are final; False where `timeout` seconds were not enough."""
+        """Wait until all are final; False where `timeout` seconds were not enough.
+
+        Examples:
+            >>> gather(double.enqueue(1), double.enqueue(2)).wait(timeout=10)
+            True
+        """
         end = _end(timeout)
         return all(handle._results.wait_for(handle.done, _left(end)) for handle in self.handles)
 
@@ -57,6 +74,10 @@ class Gathered:
 
         Raises:
             OperationTimeout: after `timeout` seconds; nothing is cancelled.
+
+        Examples:
+            >>> gather(double.enqueue(1), double.map([2, 3])).results(timeout=10)
+            [2, [4, 6]]
         """
         end = _end(timeout)
         show(self, timeout, progress)
@@ -88,9 +109,9 @@ def gather(*handles: Any, return_exceptions: bool = False) -> Gathered:
         return_exceptions: in a workflow, exceptions stand in the list, instead of the first one being raised when all
             are final. Elsewhere `results` takes it.
 
-    Example:
-        >>> gather(square.enqueue(2), square.map([3, 4])).results(timeout=10)
-        [4, [9, 16]]
+    Examples:
+        >>> gather(double.enqueue(2), double.map([3, 4])).results(timeout=10)
+        [4, [6, 8]]
         >>> gather().results()
         []
     """
@@ -103,7 +124,16 @@ def gather(*handles: Any, return_exceptions: bool = False) -> Gathered:
 
 
 def wait(handles: Iterable[Handle], timeout: float | None = None) -> tuple[set[Handle], set[Handle]]:
-    """Wait until all are final or `timeout` seconds passed: (done, not done). Cancels nothing."""
+    """Wait until all are final or `timeout` seconds passed: (done, not done). Cancels nothing.
+
+    Examples:
+        >>> quick, sleeping = double.enqueue(1), nap.options(delay=60).enqueue(1)
+        >>> quick.wait(timeout=10)
+        True
+        >>> done, left = wait([quick, sleeping], timeout=0.05)
+        >>> done == {quick}, left == {sleeping}
+        (True, True)
+    """
     handles = _all(handles)
     end = _end(timeout)
     for handle in handles:
@@ -116,9 +146,9 @@ def as_completed(handles: Iterable[Handle], timeout: float | None = None) -> Ite
     """Handles in the order in which they become final; of a batch, its operations. Raises `OperationTimeout` after
     `timeout` seconds.
 
-    Example:
-        >>> for operation in tqdm(as_completed(batch), total=len(batch)):
-        ...     operation.result()
+    Examples:
+        >>> sorted(operation.result() for operation in as_completed(double.map([1, 2]), timeout=10))
+        [2, 4]
     """
     if isinstance(handles, Batch):
         return handles.as_completed(timeout)

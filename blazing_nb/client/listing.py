@@ -39,7 +39,14 @@ class Row(NamedTuple):
 
 
 class Listing:
-    """A page of `app.operations(...)`."""
+    """A page of `app.operations(...)`.
+
+    Examples:
+        >>> double.enqueue(1).result(timeout=10)
+        2
+        >>> [row.status for row in app.operations("SUCCEEDED", limit=1)]
+        [<Status.SUCCEEDED: 'SUCCEEDED'>]
+    """
 
     def __init__(
         self,
@@ -71,14 +78,26 @@ class Listing:
         return iter(self.rows)
 
     def more(self) -> Listing:
-        """The next page; empty after the last one."""
+        """The next page; empty after the last one.
+
+        Examples:
+            >>> double.map(range(3)).wait(timeout=10)
+            True
+            >>> len(app.operations("SUCCEEDED", limit=2).more()) > 0
+            True
+        """
         page = object.__new__(Listing)
         page._app, page._limit, page._rows_left = self._app, self._limit, self._rows_left
         page.rows = list(islice(self._rows_left, self._limit))
         return page
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an operation: id, step, status, attempt, enqueued_at, ended_at (UTC), worker, error."""
+        """One row an operation: id, step, status, attempt, enqueued_at, ended_at (UTC), worker, error.
+
+        Examples:
+            >>> list(app.operations(limit=1).to_frame().columns[:4])
+            ['id', 'step', 'status', 'attempt']
+        """
         import pandas as pd
 
         rows = [(r.op.text, r.op.step, str(r.status), *r[2:]) for r in self.rows]

@@ -33,7 +33,13 @@ STREAMS = (None, "stdout", "stderr", "log")
 
 
 class Operation:
-    """One call of a step. Survives this process: `app.attach(op.id)` finds it from any kernel."""
+    """One call of a step. Survives this process: `app.attach(op.id)` finds it from any kernel.
+
+    Examples:
+        >>> operation = double.enqueue(21)
+        >>> operation.result(timeout=10), operation.status
+        (42, <Status.SUCCEEDED: 'SUCCEEDED'>)
+    """
 
     __slots__ = ("_app", "_results", "_slot", "op")
 
@@ -77,15 +83,34 @@ class Operation:
 
     @property
     def id(self) -> str:
-        """Its identity as text; `app.attach` takes it."""
+        """Its identity as text; `app.attach` takes it.
+
+        Examples:
+            >>> double.enqueue(1).id.split(":")[:2]  # then the node, and incarnation-counter
+            ['double', 'n']
+        """
         return self.op.text
 
     def done(self) -> bool:
-        """Whether its outcome has arrived here. Asks nobody."""
+        """Whether its outcome has arrived here. Asks nobody.
+
+        Examples:
+            >>> operation = double.enqueue(1)
+            >>> operation.wait(timeout=10), operation.done()
+            (True, True)
+        """
         return self._results.records[self._slot] is not None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is final; False where `timeout` seconds were not enough."""
+        """Wait until it is final; False where `timeout` seconds were not enough.
+
+        Examples:
+            >>> sleeping = nap.enqueue(30)
+            >>> sleeping.wait(timeout=0.05)
+            False
+            >>> sleeping.cancel().is_final or sleeping.wait(timeout=10)
+            True
+        """
         return self._results.wait_for(self.done, timeout)
 
     def result(self, timeout: float | None = None, *, progress: bool | None = None) -> Any:
@@ -99,12 +124,26 @@ class Operation:
         Raises:
             OperationTimeout: the wait ended.
             Exception: what the step raised, with the worker's traceback as its cause.
+
+        Examples:
+            >>> double.enqueue(21).result(timeout=10)
+            42
+            >>> positive.enqueue(-1).result(timeout=10)
+            Traceback (most recent call last):
+                ...
+            ValueError: -1 is below zero
         """
         record = self._wait(timeout, progress)
         return value_of(self._app, self._at, record)
 
     def exception(self, timeout: float | None = None) -> Exception | None:
-        """Wait for the outcome; what `result` would raise, or None."""
+        """Wait for the outcome; what `result` would raise, or None.
+
+        Examples:
+            >>> positive.enqueue(-1).exception(timeout=10)
+            ValueError('-1 is below zero')
+            >>> positive.enqueue(1).exception(timeout=10)
+        """
         outcome = decode_outcome(self._wait(timeout))
         return None if outcome.status is Status.SUCCEEDED else exception_of(self._app, self._at, outcome)
 
@@ -115,7 +154,12 @@ class Operation:
 
     @property
     def status(self) -> Status:
-        """Its status now, from the store unless it is final."""
+        """Its status now, from the store unless it is final.
+
+        Examples:
+            >>> double.options(delay=60).enqueue(1).status
+            <Status.SCHEDULED: 'SCHEDULED'>
+        """
         outcome = self._outcome()
         if outcome is not None:
             return outcome.status
@@ -127,7 +171,13 @@ class Operation:
 
     @property
     def attempt(self) -> int:
-        """Executions begun so far, from 1; deaths of workers and releases do not count. 0 before the first."""
+        """Executions begun so far, from 1; deaths of workers and releases do not count. 0 before the first.
+
+        Examples:
+            >>> operation = positive.options(retries=1).enqueue(-1)
+            >>> operation.wait(timeout=10), operation.attempt
+            (True, 2)
+        """
         outcome = self._outcome()
         if outcome is not None:
             return outcome.attempt
@@ -140,6 +190,10 @@ class Operation:
         Returns:
             CANCELLED: ended now. RUNNING: its worker was asked; a coroutine is cancelled at its next await, a plain
             function sees `current().cancelled`. Another final status: too late.
+
+        Examples:
+            >>> double.options(delay=60).enqueue(1).cancel()
+            <Status.CANCELLED: 'CANCELLED'>
         """
         answer = self._app.store.cancel([self._at])[0]
         if answer == "ABSENT":
@@ -151,6 +205,14 @@ class Operation:
 
         Raises:
             NotRetryable: it succeeded, goes on, or was forgotten.
+
+        Examples:
+            >>> operation = positive.enqueue(-2)
+            >>> operation.wait(timeout=10)
+            True
+            >>> again = operation.retry()
+            >>> again.id != operation.id, again.id == operation.retry().id
+            (True, True)
         """
         [found] = self._app.store.retry([self._at])
         if found is None:
@@ -161,7 +223,14 @@ class Operation:
 
     @property
     def progress(self) -> tuple[float, float | None, str] | None:
-        """What it reported last by `current().progress`: (done, total, text); None where it did not."""
+        """What it reported last by `current().progress`: (done, total, text); None where it did not.
+
+        Examples:
+            >>> operation = double.enqueue(1)
+            >>> operation.wait(timeout=10)
+            True
+            >>> operation.progress  # it reported nothing
+        """
         text = self._app.store.story(self._at).get("progress")
         if text is None:
             return None
@@ -171,12 +240,20 @@ class Operation:
     def logs(
         self, *, stream: str | None = None, follow: bool = False, timeout: float | None = None
     ) -> str | Iterator[str]:
-        """What it printed and logged in its worker process, at most 64 KiB an attempt, kept as long as its outcome.
+        r"""What it printed and logged in its worker process, at most 64 KiB an attempt, kept as long as its outcome.
 
         Args:
             stream: only "stdout", "stderr" (warnings too) or "log" (what it said through `logging`).
             follow: an iterator of what comes, until it is finished.
             timeout: seconds to follow; then `OperationTimeout`. None: as long as it takes.
+
+        Examples:
+            >>> loud = app.step(lambda word: print(word.upper()), name="loud")
+            >>> operation = loud.enqueue("hello")
+            >>> operation.wait(timeout=10)
+            True
+            >>> operation.logs(stream="stdout")
+            'HELLO\n'
         """
         if stream not in STREAMS:
             raise UsageError(f"stream is one of {', '.join(filter(None, STREAMS))}, or None for all, not {stream!r}.")
@@ -185,7 +262,16 @@ class Operation:
         return "".join(self.output().texts(stream))
 
     def output(self) -> Output:
-        """A reader of what it prints and shows, from the beginning, in pieces."""
+        r"""A reader of what it prints and shows, from the beginning, in pieces.
+
+        Examples:
+            >>> loud = app.step(lambda word: print(word.upper()), name="loud")
+            >>> operation = loud.enqueue("hello")
+            >>> operation.wait(timeout=10)
+            True
+            >>> "".join(operation.output().texts())
+            'HELLO\n'
+        """
         return Output(self._app.store, lambda: self._at)
 
     def _follow(self, stream: str | None, timeout: float | None) -> Iterator[str]:
@@ -206,6 +292,14 @@ class Operation:
         Raises:
             Exception: what the step raises here.
             OperationUnknown: its arguments are not kept: it succeeded, or its retention has passed.
+
+        Examples:
+            >>> operation = positive.enqueue(-3)
+            >>> operation.wait(timeout=10)
+            True
+            >>> found = operation.reproduce(run=False)
+            >>> found.args, found.exception
+            ([-3], ValueError('-3 is below zero'))
         """
         found = reproduction(self._app, self._at, self.exception(0) if self.done() else None)
         if run:
@@ -213,7 +307,15 @@ class Operation:
         return found
 
     def failures(self) -> list[tuple[int, float, str]]:
-        """Attempts that failed and were repeated: (claim number, moment in seconds since 1970, error)."""
+        """Attempts that failed and were repeated: (claim number, moment in seconds since 1970, error).
+
+        Examples:
+            >>> operation = positive.options(retries=1).enqueue(-1)
+            >>> operation.wait(timeout=10)
+            True
+            >>> [(claim, error) for claim, moment, error in operation.failures()]
+            [(1, 'ValueError: -1 is below zero')]
+        """
         rows = transitions(self._app.store, self._at)
         return [(row.claim, row.at_ms / 1000, row.error) for row in rows if row.event == "retried"]
 
@@ -222,6 +324,13 @@ class Operation:
 
         Columns: event (enqueued, claimed, started, retried, rescued, released, waited, and how it ended), status
         after it, at (UTC), worker, claim (its number), attempt (executions begun), error.
+
+        Examples:
+            >>> operation = double.enqueue(1)
+            >>> operation.wait(timeout=10)
+            True
+            >>> list(operation.history().event)
+            ['enqueued', 'claimed', 'started', 'succeeded']
         """
         return history_frame(transitions(self._app.store, self._at))
 

@@ -11,10 +11,16 @@ from blazing_nb.store.store import Store
 
 
 class Output:
-    """The output of one operation: `read()` gives what is new, each piece once, whoever told it twice.
+    r"""The output of one operation: `read()` gives what is new, each piece once, whoever told it twice.
 
     Where an attempt begins anew, its pieces have a higher claim number. `where` says which operation it is now: a
     flow's goes on from stage to stage.
+
+    Examples:
+        >>> loud = app.step(lambda word: print(word.upper()), name="loud")
+        >>> operation = loud.enqueue("hello")
+        >>> operation.wait(timeout=10), "".join(operation.output().texts("stdout"))
+        (True, 'HELLO\n')
     """
 
     def __init__(self, store: Store, where: Callable[[], OperationId]) -> None:
@@ -28,7 +34,13 @@ class Output:
         return f"<Output of {self._where().text}: {len(self._seen)} pieces read>"
 
     def read(self) -> list[Piece]:
-        """What came since this was asked last. Where the store does not answer, the next call reads it."""
+        """What came since this was asked last. Where the store does not answer, the next call reads it.
+
+        Examples:
+            >>> output = double.enqueue(1).output()
+            >>> output.read()  # it printed nothing
+            []
+        """
         while True:
             op = self._where()
             self._position, rows = query.output(self._store, op, self._position)
@@ -42,5 +54,10 @@ class Output:
                 return pieces
 
     def texts(self, stream: str | None = None) -> Iterator[str]:
-        """The same as a terminal prints it; of one stream, or of all."""
+        """The same as a terminal prints it; of one stream, or of all.
+
+        Examples:
+            >>> list(double.enqueue(1).output().texts())
+            []
+        """
         return (piece.plain for piece in self.read() if stream in (None, piece.stream))

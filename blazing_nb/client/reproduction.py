@@ -28,6 +28,13 @@ class Reproduction(msgspec.Struct, frozen=True):
 
     Attributes:
         exception: what it ended with there; None where it did not end.
+
+    Examples:
+        >>> operation = positive.enqueue(-4)
+        >>> operation.wait(timeout=10)
+        True
+        >>> operation.reproduce(run=False).args
+        [-4]
     """
 
     operation: str
@@ -41,7 +48,17 @@ class Reproduction(msgspec.Struct, frozen=True):
 
     def run(self) -> Any:
         """Call the function with these arguments, here and now; a coroutine function on a loop of its own. %debug looks
-        into what it raises."""
+        into what it raises.
+
+        Examples:
+            >>> operation = positive.enqueue(-5)
+            >>> operation.wait(timeout=10)
+            True
+            >>> operation.reproduce(run=False).run()
+            Traceback (most recent call last):
+                ...
+            ValueError: -5 is below zero
+        """
         if not inspect.iscoroutinefunction(self.function):
             return self.function(*self.args, **self.kwargs)
         with ThreadPoolExecutor(1) as pool:

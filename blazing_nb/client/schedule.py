@@ -32,7 +32,14 @@ _INTERVAL = re.compile(r"^\s*([0-9.]+)\s*([smhd])\s*$")
 
 
 class Schedule:
-    """A recorded schedule. It lives in the store, and goes on without this process."""
+    """A recorded schedule. It lives in the store, and goes on without this process.
+
+    Examples:
+        >>> schedule = double.every("1h", name="s-one", args=[1])
+        >>> schedule.step, schedule.fired
+        ('double', 0)
+        >>> schedule.remove()
+    """
 
     def __init__(self, app: Blazing, row: timetable.Row, plan: Plan) -> None:
         self._app = app
@@ -49,43 +56,106 @@ class Schedule:
 
     @property
     def step(self) -> str:
+        """The step that it calls.
+
+        Examples:
+            >>> schedule = double.every("1h", name="s-two", args=[1])
+            >>> schedule.step
+            'double'
+            >>> schedule.remove()
+        """
         return self._plan.step
 
     @property
     def rule(self) -> str:
-        """As text: every 300 s, or the cron expression with its zone."""
+        """As text: every 300 s, or the cron expression with its zone.
+
+        Examples:
+            >>> schedule = double.cron("0 3 * * *", name="s-three", args=[1])
+            >>> schedule.rule
+            '0 3 * * * (UTC)'
+            >>> schedule.remove()
+        """
         return str(self._plan.rule)
 
     @property
     def missed(self) -> str:
-        """skip, one or all."""
+        """skip, one or all.
+
+        Examples:
+            >>> schedule = double.every("1h", name="s-four", args=[1], missed="all")
+            >>> schedule.missed
+            'all'
+            >>> schedule.remove()
+        """
         return self._plan.rule.missed
 
     @property
     def next(self) -> datetime | None:
-        """When it is due; None where it is paused, or never will be. As of when this handle was made."""
+        """When it is due; None where it is paused, or never will be. As of when this handle was made.
+
+        Examples:
+            >>> schedule = double.every("1h", name="s-five", args=[1])
+            >>> schedule.next > datetime.now(UTC)
+            True
+            >>> schedule.remove()
+        """
         return None if self._row.due_ms is None else _moment(self._row.due_ms)
 
     @property
     def last(self) -> datetime | None:
-        """The last tick that was fired."""
+        """The last tick that was fired.
+
+        Examples:
+            >>> schedule = double.every("1h", name="s-six", args=[1])
+            >>> schedule.last  # not yet
+            >>> schedule.remove()
+        """
         return None if self._row.last_ms is None else _moment(self._row.last_ms)
 
     @property
     def fired(self) -> int:
-        """Operations that it enqueued."""
+        """Operations that it enqueued.
+
+        Examples:
+            >>> schedule = double.every("1h", name="s-seven", args=[1])
+            >>> schedule.fired
+            0
+            >>> schedule.remove()
+        """
         return self._row.fired
 
     def pause(self) -> Schedule:
-        """Fire nothing until `resume()`; what passes meanwhile is not missed."""
+        """Fire nothing until `resume()`; what passes meanwhile is not missed.
+
+        Examples:
+            >>> schedule = double.every("1h", name="s-eight", args=[1])
+            >>> schedule.pause().next  # never, until it is resumed
+            >>> schedule.remove()
+        """
         return self._postpone(0)
 
     def resume(self) -> Schedule:
-        """Go on with the first tick from now on."""
+        """Go on with the first tick from now on.
+
+        Examples:
+            >>> schedule = double.every("1h", name="s-nine", args=[1]).pause()
+            >>> schedule.resume().next is None
+            False
+            >>> schedule.remove()
+        """
         return self._postpone(self._plan.rule.after(timetable.moment(self._app.store)))
 
     def remove(self) -> None:
-        """Forget it. Operations that it enqueued go on."""
+        """Forget it. Operations that it enqueued go on.
+
+        Examples:
+            >>> double.every("1h", name="s-ten", args=[1]).remove()
+            >>> app.schedules()["s-ten"]
+            Traceback (most recent call last):
+                ...
+            blazing_nb.errors.ScheduleUnknown: ...
+        """
         if not timetable.remove(self._app.store, self.name):
             raise _unknown(self._app, self.name)
 
@@ -96,7 +166,14 @@ class Schedule:
 
 
 class Schedules(list[Schedule]):
-    """All schedules of an app at one moment; the next first."""
+    """All schedules of an app at one moment; the next first.
+
+    Examples:
+        >>> schedule = double.every("1h", name="s-eleven", args=[1])
+        >>> [found.rule for found in app.schedules()]
+        ['every 3600 s']
+        >>> schedule.remove()
+    """
 
     def __getitem__(self, which: Any) -> Any:
         """By number, or by name. Raises `ScheduleUnknown`."""
@@ -110,7 +187,12 @@ class Schedules(list[Schedule]):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a schedule: name, step, rule, missed, next, last, fired."""
+        """One row a schedule: name, step, rule, missed, next, last, fired.
+
+        Examples:
+            >>> list(app.schedules().to_frame().columns)
+            ['name', 'step', 'rule', 'missed', 'next', 'last', 'fired']
+        """
         import pandas as pd
 
         columns = ["name", "step", "rule", "missed", "next", "last", "fired"]

@@ -29,9 +29,9 @@ KEY_LIMIT = 256
 class Shared:
     """A space of shared values, of this app or of the one that lets it.
 
-    Example:
-        >>> app.shared("site").counter("visits").incr()
-        >>> app.shared("site").counter("visits").value
+    Examples:
+        >>> app.shared("main").counter("seen").incr()
+        >>> app.shared("main").counter("seen").value
         1
     """
 
@@ -49,19 +49,43 @@ class Shared:
         return line(self)
 
     def counter(self, name: str) -> Counter:
-        """A number that is added to and taken from."""
+        """A number that is added to and taken from.
+
+        Examples:
+            >>> app.shared("s1").counter("n").incr(3)
+            >>> app.shared("s1").counter("n").value
+            3
+        """
         return self._value(Counter, name)
 
     def set(self, name: str) -> SharedSet:
-        """A set; an addition that the remover had not seen stays."""
+        """A set; an addition that the remover had not seen stays.
+
+        Examples:
+            >>> app.shared("s2").set("tags").add("a")
+            >>> "a" in app.shared("s2").set("tags").value
+            True
+        """
         return self._value(SharedSet, name)
 
     def register(self, name: str) -> Register:
-        """One value, the last written."""
+        """One value, the last written.
+
+        Examples:
+            >>> app.shared("s3").register("theme").set("dark")
+            >>> app.shared("s3").register("theme").value
+            'dark'
+        """
         return self._value(Register, name)
 
     def map(self, name: str) -> SharedMap:
-        """Registers by key."""
+        """Registers by key.
+
+        Examples:
+            >>> app.shared("s4").map("settings")["colour"] = "blue"
+            >>> app.shared("s4").map("settings").value
+            {'colour': 'blue'}
+        """
         return self._value(SharedMap, name)
 
     def log(self, name: str, *, retention: float | None = None) -> Stream:
@@ -69,6 +93,11 @@ class Shared:
 
         Args:
             retention: seconds that entries are kept, from the next one on; 0: for ever. Default: as it is.
+
+        Examples:
+            >>> position = app.shared("s5").log("entries").publish("first")
+            >>> [entry.value for entry in app.shared("s5").log("entries").subscribe("first", idle=0)]
+            ['first']
         """
         key = value_key(self.name, LOG, check_name(name, "name"))
         return Stream(self._app, self.owner, key, self._ring, retention=retention, fallback_ms=0)
@@ -135,12 +164,27 @@ _Kind = TypeVar("_Kind", bound=_Value)
 
 
 class Counter(_Value):
-    """Adding from any number of processes loses nothing and counts nothing twice."""
+    """Adding from any number of processes loses nothing and counts nothing twice.
+
+    Examples:
+        >>> counter = app.shared("c1").counter("n")
+        >>> counter.incr()
+        >>> counter.value
+        1
+    """
 
     kind = shared.COUNTER
 
     def incr(self, by: int = 1) -> None:
-        """Add `by`, which may be negative."""
+        """Add `by`, which may be negative.
+
+        Examples:
+            >>> counter = app.shared("c2").counter("n")
+            >>> counter.incr(5)
+            >>> counter.incr(-2)
+            >>> counter.value
+            3
+        """
         if type(by) is not int or abs(by) > shared.LARGEST >> 10:
             raise UsageError(f"by is a whole number of at most 2^43, not {by!r}.")
         with self._lock:
@@ -150,7 +194,12 @@ class Counter(_Value):
 
     @property
     def value(self) -> int:
-        """Its value now."""
+        """Its value now.
+
+        Examples:
+            >>> app.shared("c3").counter("never").value
+            0
+        """
         return shared.total(self._state())
 
     def __int__(self) -> int:
@@ -158,12 +207,27 @@ class Counter(_Value):
 
 
 class SharedSet(_Value):
-    """Elements are anything that can be an argument and a member of a `set`."""
+    """Elements are anything that can be an argument and a member of a `set`.
+
+    Examples:
+        >>> tags = app.shared("t1").set("tags")
+        >>> tags.add("a")
+        >>> tags.value
+        {'a'}
+    """
 
     kind = shared.SET
 
     def add(self, element: Any) -> None:
-        """Add an element. Repeatable."""
+        """Add an element. Repeatable.
+
+        Examples:
+            >>> tags = app.shared("t2").set("tags")
+            >>> tags.add(("x", 1))
+            >>> tags.add(("x", 1))
+            >>> tags.value
+            {('x', 1)}
+        """
         hash(element)
         with self._lock:
             self._begin()
@@ -171,14 +235,27 @@ class SharedSet(_Value):
             self._merge(shared.add(self._writer, self._count, self._seal(element)))
 
     def discard(self, element: Any) -> None:
-        """Remove an element, where it is there as far as is seen here."""
+        """Remove an element, where it is there as far as is seen here.
+
+        Examples:
+            >>> tags = app.shared("t3").set("tags")
+            >>> tags.add("a")
+            >>> tags.discard("a")
+            >>> tags.value
+            set()
+        """
         dots = [dot for dot, payload in shared.additions(self._state()).items() if self._unseal(payload) == element]
         if dots:
             self._merge(shared.discard(dots))
 
     @property
     def value(self) -> set[Any]:
-        """Its elements now."""
+        """Its elements now.
+
+        Examples:
+            >>> app.shared("t4").set("never").value
+            set()
+        """
         return {self._unseal(payload) for payload in shared.additions(self._state()).values()}
 
     def __iter__(self) -> Iterator[Any]:
@@ -213,26 +290,56 @@ class _Written(_Value):
 
 
 class Register(_Written):
-    """One value; None before the first is written."""
+    """One value; None before the first is written.
+
+    Examples:
+        >>> theme = app.shared("r1").register("theme")
+        >>> theme.set("dark")
+        >>> theme.value
+        'dark'
+    """
 
     kind = shared.REGISTER
 
     def set(self, value: Any) -> None:
-        """Write it."""
+        """Write it.
+
+        Examples:
+            >>> app.shared("r2").register("theme").set({"name": "dark", "contrast": 2})
+        """
         self._write("", self._seal(value))
 
     def clear(self) -> None:
-        """Nothing is written any more."""
+        """Nothing is written any more.
+
+        Examples:
+            >>> theme = app.shared("r3").register("theme")
+            >>> theme.set("dark")
+            >>> theme.clear()
+            >>> theme.value
+        """
         self._write("", b"")
 
     @property
     def value(self) -> Any:
-        """What is written now."""
+        """What is written now.
+
+        Examples:
+            >>> app.shared("r4").register("never").value
+        """
         return self._read("", None)
 
 
 class SharedMap(_Written):
-    """Values by key; keys are text of at most 256 bytes. The last writer of each key wins; a removal is a write."""
+    """Values by key; keys are text of at most 256 bytes. The last writer of each key wins; a removal is a write.
+
+    Examples:
+        >>> settings = app.shared("m1").map("settings")
+        >>> settings["a"] = 1
+        >>> del settings["a"]
+        >>> settings.value
+        {}
+    """
 
     kind = shared.MAP
 
@@ -251,12 +358,22 @@ class SharedMap(_Written):
         return found
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or `default`."""
+        """The value of a key, or `default`.
+
+        Examples:
+            >>> app.shared("m2").map("settings").get("colour", "blue")
+            'blue'
+        """
         return self._read(_text(key), default)
 
     @property
     def value(self) -> dict[str, Any]:
-        """All of it now."""
+        """All of it now.
+
+        Examples:
+            >>> app.shared("m3").map("never").value
+            {}
+        """
         return {key: self._unseal(payload, key) for key, payload in shared.written(self._state()).items()}
 
     def __iter__(self) -> Iterator[str]:

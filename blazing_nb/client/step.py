@@ -66,12 +66,12 @@ WINDOW_LIMIT = 100_000
 class Step:
     """What `@app.step` returns. Calling it calls the function here; `enqueue` and `map` send operations to workers.
 
-    Example:
+    Examples:
         >>> @app.step
         ... def square(x):
         ...     return x * x
-        >>> square.enqueue(3).result(timeout=10)
-        9
+        >>> square.enqueue(3).result(timeout=10), square(3)
+        (9, 9)
     """
 
     def __init__(
@@ -171,6 +171,14 @@ class Step:
             InvalidArguments, ValueNotSerializable, PayloadTooLarge: nothing was sent.
             SegmentFull: the segment is at its cap; nothing was sent.
             StoreUnavailable: the store did not answer within its deadline.
+
+        Examples:
+            >>> double.enqueue(double.enqueue(5)).result(timeout=10)  # the second waits for the first
+            20
+            >>> double.enqueue(1, 2)
+            Traceback (most recent call last):
+                ...
+            blazing_nb.errors.InvalidArguments: ...
         """
         results = Results(1)
         return Operation(self.app, self._send(args, kwargs, results), results, 0)
@@ -223,6 +231,13 @@ class Step:
 
         Raises:
             UsageError: values that do not fit, or not together. Nothing was sent.
+
+        Examples:
+            >>> double.options(delay=0.05, expires=60).enqueue(4).result(timeout=10)
+            8
+            >>> once = double.options(key="page-7")
+            >>> once.enqueue(7).id == once.enqueue(7).id
+            True
         """
         made = copy.copy(self)
         made._options = Options.make(
@@ -259,6 +274,12 @@ class Step:
 
         Raises:
             UsageError, InvalidArguments, ValueNotSerializable, PayloadTooLarge: nothing was sent.
+
+        Examples:
+            >>> schedule = double.every("5m", name="fives", args=[1], missed="skip")
+            >>> schedule.rule, schedule.missed
+            ('every 300 s', 'skip')
+            >>> schedule.remove()
         """
         return schedule.record(self, schedule.every(interval, missed), name, args, kwargs or {})
 
@@ -278,16 +299,36 @@ class Step:
             tz: the time zone that it is read in. Over a change of the clocks it does as Debian's cron does.
 
         The rest is as for `every`.
+
+        Examples:
+            >>> schedule = double.cron("0 3 * * MON-FRI", tz="Europe/Berlin", name="nightly", args=[1])
+            >>> schedule.next.tzinfo is not None
+            True
+            >>> schedule.remove()
         """
         return schedule.record(self, schedule.cron(expression, tz, missed), name, args, kwargs or {})
 
     def pause(self) -> bool:
-        """Let nobody claim this step; what is claimed goes on. True where that changed something."""
+        """Let nobody claim this step; what is claimed goes on. True where that changed something.
+
+        Examples:
+            >>> double.pause()
+            True
+            >>> double.enqueue(1).wait(timeout=0.2)  # nobody claims it
+            False
+            >>> double.resume()
+            True
+        """
         self.code()
         return self.app.store.pause(self.name, True)
 
     def resume(self) -> bool:
-        """Undo `pause`."""
+        """Undo `pause`.
+
+        Examples:
+            >>> double.resume()  # it was not paused
+            False
+        """
         return self.app.store.pause(self.name, False)
 
     def map(
@@ -305,6 +346,14 @@ class Step:
         Raises:
             BatchExists: the name is taken and `resume` is not given. Nothing was sent.
             InvalidArguments, ValueNotSerializable, PayloadTooLarge: of an item; `sent` says how many went before it.
+
+        Examples:
+            >>> double.map(range(4)).results(timeout=10)
+            [0, 2, 4, 6]
+            >>> double.map(range(4), name="evens").wait(timeout=10)
+            True
+            >>> double.map(range(6), name="evens", resume=True).results(timeout=10)  # sends two
+            [0, 2, 4, 6, 8, 10]
         """
         each = items.operations() if isinstance(items, Batch) else items
         return self._map(((item,) for item in each), name, resume, node_id)
@@ -317,7 +366,13 @@ class Step:
         resume: bool = False,
         node_id: str | None = None,
     ) -> Batch:
-        """Like `map`; each item is a sequence of positional arguments."""
+        """Like `map`; each item is a sequence of positional arguments.
+
+        Examples:
+            >>> power = app.step(pow, name="power")
+            >>> power.starmap([(2, 3), (3, 2)]).results(timeout=10)
+            [8, 9]
+        """
         return self._map((tuple(item) for item in items), name, resume, node_id)
 
     def imap(
@@ -333,6 +388,12 @@ class Step:
 
         Raises:
             Exception: what the step raised, at the place of its result; the rest can be taken no more.
+
+        Examples:
+            >>> values = double.imap(iter(int, 1), window=10, timeout=10)  # an endless iterator of zeros
+            >>> next(values), next(values)
+            (0, 0)
+            >>> values.close()
         """
         if not 1 <= window <= WINDOW_LIMIT:
             raise UsageError(f"window is 1 to {WINDOW_LIMIT} operations, not {window}.")
@@ -355,7 +416,12 @@ class Step:
         return (batch[i] for i in range(len(batch))) if ordered else batch.as_completed(timeout)
 
     def code(self) -> bytes:
-        """The hash of the step's code; recorded in the store where this process has not yet done so."""
+        """The hash of the step's code; recorded in the store where this process has not yet done so.
+
+        Examples:
+            >>> len(double.code())  # bytes
+            12
+        """
         session = self.app.session
         if self._code is None or self._code[0] != session:
             record = describe(self.function, self.name, self.policy)

@@ -36,7 +36,14 @@ START, NEW = "0-0", "new"
 
 class Message(msgspec.Struct, frozen=True):
     """A value with its `position`, from which a subscription can go on, and its `origin`: the operation that published
-    it, or the app and its writer."""
+    it, or the app and its writer.
+
+    Examples:
+        >>> position = app.channel("moments").publish("x")
+        >>> message = next(iter(app.channel("moments").subscribe("first", idle=1)))
+        >>> message.value, message.position == position
+        ('x', True)
+    """
 
     value: Any
     position: str
@@ -44,7 +51,13 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def at(self) -> datetime:
-        """When it was published, by the server's clock."""
+        """When it was published, by the server's clock.
+
+        Examples:
+            >>> position = app.channel("times").publish("x")
+            >>> next(iter(app.channel("times").subscribe("first", idle=1))).at.tzinfo
+            datetime.timezone.utc
+        """
         return datetime.fromtimestamp(int(self.position.partition("-")[0]) / 1000, UTC)
 
 
@@ -75,6 +88,12 @@ class Stream:
 
         Raises:
             ValueNotSerializable, PayloadTooLarge: nothing was sent.
+
+        Examples:
+            >>> channel = app.channel("letters")
+            >>> position = channel.publish("a")
+            >>> channel.publish("b") > position
+            True
         """
         with self._lock:
             if self._pid != os.getpid():
@@ -110,6 +129,15 @@ class Stream:
         Raises:
             UsageError: that is no position.
             PositionLost: messages after that position were dropped, since they were older than the retention.
+
+        Examples:
+            >>> channel = app.channel("digits")
+            >>> position = channel.publish(1)
+            >>> after = channel.publish(2)
+            >>> [message.value for message in channel.subscribe("first", idle=0)]
+            [1, 2]
+            >>> [message.value for message in channel.subscribe(position, idle=0)]
+            [2]
         """
         at = sharing.newest(self._app.store, self.key) if from_ == NEW else _position(from_)
         if from_ not in (NEW, "first"):
@@ -138,7 +166,14 @@ class Stream:
 
 class Subscription:
     """Messages after a position. `position` is that of the last one given: keep it beside what the message led to, and
-    go on from there. What is not signed with the channel's key is left out, logged, and counted in `refused`."""
+    go on from there. What is not signed with the channel's key is left out, logged, and counted in `refused`.
+
+    Examples:
+        >>> position = app.channel("colours").publish("red")
+        >>> with_position = app.channel("colours").subscribe("first", idle=0)
+        >>> [message.value for message in with_position], with_position.position == position
+        (['red'], True)
+    """
 
     def __init__(self, stream: Stream, position: str, idle_s: float | None) -> None:
         self._stream = stream
@@ -161,7 +196,14 @@ class Subscription:
         self.close()
 
     def close(self) -> None:
-        """End it, also from another thread. Repeatable."""
+        """End it, also from another thread. Repeatable.
+
+        Examples:
+            >>> subscription = app.channel("colours").subscribe("new")
+            >>> subscription.close()
+            >>> list(subscription)
+            []
+        """
         self._closed = True
         if self._connection is not None:
             self._stream._app.store.discard(self._connection)

@@ -59,6 +59,11 @@ class Workers:
 
     The supervisor starts a worker that died anew (at once slowly, then slower), one whose memory or work is above a
     limit too. Iterating gives the processes that live here.
+
+    Examples:
+        >>> with Blazing("crew") as crew:
+        ...     len(crew.workers)  # of this app, on this machine
+        0
     """
 
     def __init__(self, app: Blazing) -> None:
@@ -105,6 +110,10 @@ class Workers:
             WorkersNotReady: `reasons` says which and why, with exit codes and last log lines. Those that are ready go
                 on, and the supervisor goes on trying the others, until `stop()`.
             UsageError: nothing was started.
+
+        Examples:
+            >>> crew.workers.start(1)
+            <Workers of crew: 1 processes on this machine>
         """
         if not 1 <= n <= PLACES:
             raise UsageError(f"start takes 1 to {PLACES} processes, not {n}.")
@@ -112,7 +121,12 @@ class Workers:
         return self._order(name, wait, lambda found: max(n, found), options)
 
     def scale(self, n: int, *, wait: float = START_S, **options: Unpack[WorkerOptions]) -> Workers:
-        """Have exactly `n` detached worker processes here, 0 to 64; options and errors as for `start`."""
+        """Have exactly `n` detached worker processes here, 0 to 64; options and errors as for `start`.
+
+        Examples:
+            >>> len(crew.workers.scale(1))
+            1
+        """
         if not 0 <= n <= PLACES:
             raise UsageError(f"An app has 0 to {PLACES} worker processes on a machine, not {n}.")
         if n == 0 and not self._supervising.posts():
@@ -121,7 +135,12 @@ class Workers:
 
     def stop(self, timeout: float = 30.0) -> int:
         """End all of this machine: they claim nothing more and finish what is in flight; what is left after `timeout`
-        seconds is given back. How many were stopped."""
+        seconds is given back. How many were stopped.
+
+        Examples:
+            >>> crew.workers.stop()
+            1
+        """
         if timeout < 0:
             raise UsageError(f"timeout is at least 0 s, not {timeout}.")
         supervising = self._supervising
@@ -150,6 +169,10 @@ class Workers:
             target_wait: seconds that an operation shall wait at most for its turn.
             dwell: seconds that fewer must have been enough before workers are let go; doubles where the load swings.
             wait: seconds for the first ones to become ready. Options and errors as for `start`.
+
+        Examples:
+            >>> len(crew.workers.adapt(1, 2, target_wait=1.0))
+            1
         """
         bounds = Adapt(minimum, maximum, target_wait, dwell)
         if maximum > PLACES:
@@ -157,7 +180,12 @@ class Workers:
         return self._order("", wait, lambda found: max(minimum, min(maximum, found)), options, bounds)
 
     def decisions(self) -> pd.DataFrame:
-        """The last changes of `adapt`: at, before, after, reason."""
+        """The last changes of `adapt`: at, before, after, reason.
+
+        Examples:
+            >>> list(crew.workers.decisions().columns)
+            ['at', 'before', 'after', 'reason']
+        """
         import pandas as pd
 
         state = self._supervising.station.state()
@@ -174,36 +202,74 @@ class Workers:
 
         Raises:
             WorkersNotReady: `reasons` has those that did not answer.
+
+        Examples:
+            >>> crew.workers.stop_accepting()
+            1
+            >>> crew.workers.accept()
+            1
         """
         return everywhere.instruct(self._app, "drain", lambda worker: worker.state == "draining", timeout)
 
     def accept(self, timeout: float = 10.0) -> int:
-        """Undo `stop_accepting`; not for those that are about to leave. How many were told."""
+        """Undo `stop_accepting`; not for those that are about to leave. How many were told.
+
+        Examples:
+            >>> crew.workers.accept()
+            1
+        """
         return everywhere.instruct(self._app, "accept", lambda worker: worker.state != "held", timeout)
 
     def wait_for_completion(self, timeout: float | None = None) -> bool:
-        """Until no worker holds an operation of the app; False where `timeout` seconds were not enough."""
+        """Until no worker holds an operation of the app; False where `timeout` seconds were not enough.
+
+        Examples:
+            >>> crew.workers.wait_for_completion(timeout=10)
+            True
+        """
         return everywhere.wait_for_completion(self._app, timeout)
 
     def close(self, grace: float = 0.0, timeout: float = 30.0) -> int:
         """Let all workers of the app leave, on every machine: what they have not finished in `grace` seconds is given
-        back. Their supervisors start no others. How many left."""
+        back. Their supervisors start no others. How many left.
+
+        Examples:
+            >>> crew.workers.close()
+            1
+        """
         return everywhere.instruct(self._app, f"close {round(grace * 1000)}", lambda worker: False, grace + timeout)
 
     def wait_ready(self, n: int, timeout: float = START_S) -> list[Worker]:
-        """The ready workers, once there are `n`, on whatever machines. Raises `WorkersNotReady`."""
+        """The ready workers, once there are `n`, on whatever machines. Raises `WorkersNotReady`.
+
+        Examples:
+            >>> [worker.state for worker in crew.workers.wait_ready(1, timeout=60)]
+            ['ready']
+        """
         return everywhere.wait_ready(self._app, n, timeout)
 
     def barrier(self, n: int, timeout: float = START_S, *, hold: float = 60.0) -> AbstractContextManager[list[Worker]]:
         """Inside `with app.workers.barrier(4):` there are 4 ready workers at least, and none claims; after it all begin
-        together. So a batch that is enqueued inside begins with all of them. They wait `hold` seconds at most."""
+        together. So a batch that is enqueued inside begins with all of them. They wait `hold` seconds at most.
+
+        Examples:
+            >>> with crew.workers.barrier(1) as ready:
+            ...     batch = crew.step(abs, name="abs").map([-1, -2])
+            >>> batch.results(timeout=10)
+            [1, 2]
+        """
         return everywhere.barrier(self._app, n, timeout, hold)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def to_frame(self) -> pd.DataFrame:
         """One row a place or process here: its state, since when, how often it was started, why its last process ended
-        (or is to end), the last lines of its log."""
+        (or is to end), the last lines of its log.
+
+        Examples:
+            >>> list(crew.workers.to_frame().columns[:3])
+            ['place', 'state', 'pid']
+        """
         import pandas as pd
 
         rows = []
@@ -214,11 +280,21 @@ class Workers:
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def posts(self) -> list[Post]:
-        """The rows of `to_frame` as records."""
+        """The rows of `to_frame` as records.
+
+        Examples:
+            >>> [post.place for post in crew.workers.posts()]
+            [0]
+        """
         return self._supervising.posts()
 
     def events(self) -> pd.DataFrame:
-        """What the supervisor did last, and why: at, place (-1: none), what."""
+        """What the supervisor did last, and why: at, place (-1: none), what.
+
+        Examples:
+            >>> "what" in crew.workers.events().columns
+            True
+        """
         import pandas as pd
 
         state = self._supervising.station.state()

@@ -23,13 +23,13 @@ class Workflow(Step):
     body runs again from its beginning after each wait, over the outcomes that there are; so all that it does beside
     calling steps must come out the same each time: clocks, randomness, files and networks belong into steps.
 
-    Example:
+    Examples:
         >>> @app.workflow
-        ... async def order(x):
-        ...     a = await reserve(x)
-        ...     paid, shipped = await gather(pay(a), ship(a))
-        ...     return await confirm(paid, shipped)
-        >>> order.enqueue(7).result(timeout=10)
+        ... async def both(x):
+        ...     once = await double(x)
+        ...     return await gather(double(once), positive(once))
+        >>> both.enqueue(7).result(timeout=10)
+        [28, 14]
     """
 
     def __init__(self, app: Blazing, function: Callable[..., Any], name: str, retention_ms: int) -> None:
@@ -48,7 +48,15 @@ class Workflow(Step):
         return super().__repr__().replace("<Step", "<Workflow", 1)
 
     def options(self, *, retries: int | None = None, timeout: float | None = None, **options: Any) -> Workflow:
-        """As `Step.options`, without retries and timeout: those are of its steps, or `asyncio.timeout` in its body."""
+        """As `Step.options`, without retries and timeout: those are of its steps, or `asyncio.timeout` in its body.
+
+        Examples:
+            >>> @app.workflow
+            ... async def later(x):
+            ...     return await double(x)
+            >>> later.options(delay=0.05).enqueue(2).result(timeout=10)
+            4
+        """
         if retries is not None or timeout is not None:
             raise UsageError(
                 "retries and timeout are for the steps of a workflow; in its body use asyncio.timeout(...)."

@@ -24,6 +24,11 @@ class Ref(msgspec.Struct, frozen=True):
         app: the app that keeps it.
         digest: the hash of its content, as text.
         size: bytes.
+
+    Examples:
+        >>> ref = app.put([1, 2, 3])
+        >>> ref.app, ref.size > 0
+        ('examples', True)
     """
 
     app: str

@@ -109,7 +109,14 @@ class OutboxState(msgspec.Struct, frozen=True):
 
 class Snapshot(msgspec.Struct, frozen=True):
     """One app at one moment of the server's clock. Where the store is out of reach of an app with an outbox, what was
-    known last; the outbox and the alarms say so."""
+    known last; the outbox and the alarms say so.
+
+    Examples:
+        >>> double.options(delay=60).enqueue(1).status
+        <Status.SCHEDULED: 'SCHEDULED'>
+        >>> app.snapshot().parked > 0
+        True
+    """
 
     app: str
     at_ms: int
@@ -144,24 +151,52 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def is_away(self) -> bool:
-        """Whether the store is out of reach: all but the outboxes is as it was known last."""
+        """Whether the store is out of reach: all but the outboxes is as it was known last.
+
+        Examples:
+            >>> app.snapshot().is_away
+            False
+        """
         return any(outbox.away_ms for outbox in self.outboxes)
 
     @property
     def waiting(self) -> int:
+        """Operations that may be claimed now.
+
+        Examples:
+            >>> app.snapshot().waiting >= 0
+            True
+        """
         return sum(segment.waiting for segment in self.segments)
 
     @property
     def parked(self) -> int:
+        """Operations that wait for a moment: a delay, a back-off, others.
+
+        Examples:
+            >>> app.snapshot().parked >= 0
+            True
+        """
         return sum(segment.parked for segment in self.segments)
 
     @property
     def claimed(self) -> int:
+        """Operations that workers hold.
+
+        Examples:
+            >>> app.snapshot().claimed >= 0
+            True
+        """
         return sum(segment.claimed for segment in self.segments)
 
     @property
     def alarms(self) -> list[str]:
-        """What workers had to give back, and why; empty where all is well."""
+        """What workers had to give back, and why; empty where all is well.
+
+        Examples:
+            >>> app.snapshot().alarms
+            []
+        """
         found = [
             f"{need.operations} operations of {need.step} wait for a worker of Python {need.python}"
             for need in self.needs
@@ -180,4 +215,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def finished(self) -> int:
+        """Operations that ended, since the app exists.
+
+        Examples:
+            >>> app.snapshot().finished >= 0
+            True
+        """
         return sum(step.finished for step in self.steps)

@@ -6,7 +6,12 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Live ones first, then the final ones."""
+    """Live ones first, then the final ones.
+
+    Examples:
+        >>> double.options(delay=60).enqueue(1).status == "SCHEDULED"
+        True
+    """
 
     PENDING = "PENDING"
     SCHEDULED = "SCHEDULED"
@@ -21,6 +26,12 @@ class Status(StrEnum):
 
     @property
     def is_final(self) -> bool:
+        """Whether nothing follows it: SUCCEEDED, FAILED, CANCELLED, LOST or EXPIRED.
+
+        Examples:
+            >>> Status.SUCCEEDED.is_final, Status.RETRYING.is_final
+            (True, False)
+        """
         return self in _FINAL
 
 

@@ -39,9 +39,9 @@ class Progress:
         patience: seconds until the bar appears.
         timeout: seconds for an iteration; then `OperationTimeout`.
 
-    Example:
-        >>> for operation in batch.progress():
-        ...     print(operation.result())
+    Examples:
+        >>> sorted(operation.result() for operation in Progress(double.map([1, 2]), timeout=10))
+        [2, 4]
     """
 
     def __init__(
@@ -86,7 +86,12 @@ class Progress:
             self.close()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all are final; False where `timeout` seconds were not enough."""
+        """Wait until all are final; False where `timeout` seconds were not enough.
+
+        Examples:
+            >>> Progress(double.map([1, 2])).wait(timeout=10)
+            True
+        """
         end = None if timeout is None else time.monotonic() + timeout
         try:
             while not self._whole.wait(TURN_S if end is None else max(0.0, min(TURN_S, end - time.monotonic()))):
@@ -98,7 +103,14 @@ class Progress:
             self.close()
 
     def close(self) -> None:
-        """Draw it for the last time. Repeatable."""
+        """Draw it for the last time. Repeatable.
+
+        Examples:
+            >>> bar = Progress(double.map([1, 2]))
+            >>> bar.wait(timeout=10)
+            True
+            >>> bar.close()
+        """
         canvas, self._canvas = self._canvas, None
         if canvas is not None:
             self.tally.note = ""
@@ -172,7 +184,12 @@ class Progress:
 
 
 def progress(handles: Handle | Gathered | Iterable[Handle], *, timeout: float | None = None) -> Progress:
-    """Iterate handles as they finish, with a bar after two seconds: `for operation in progress(batch): ...`."""
+    """Iterate handles as they finish, with a bar after two seconds: `for operation in progress(batch): ...`.
+
+    Examples:
+        >>> sorted(operation.result() for operation in progress(double.map([1, 2])))
+        [2, 4]
+    """
     return Progress(handles, timeout=timeout)
 
 

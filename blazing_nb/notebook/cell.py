@@ -36,6 +36,7 @@ class CellRun:
     Attributes:
         operation: the `Operation`.
         name: the batch's name, or "".
+
     """
 
     def __init__(self, app: Blazing, operation: Operation, name: str, shell: InteractiveShell | None = None) -> None:

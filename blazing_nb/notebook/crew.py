@@ -25,6 +25,10 @@ class WorkersView(View):
     As new as the last heartbeat: a second while what runs changes, else a third of the lease.
 
     .. image:: ../images/workers.png
+
+    Examples:
+        >>> view = WorkersView(app)
+        >>> view.close()
     """
 
     title, name = "Workers", "workers"
@@ -50,7 +54,12 @@ class WorkersView(View):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a worker: worker, host, pid, state, lease_s, held, executing (mean), busy (share), done, rss_mb,
-        running (ids), last_failure."""
+        running (ids), last_failure.
+
+        Examples:
+            >>> len(WorkersView(app).to_frame()) > 0
+            True
+        """
         import pandas as pd
 
         rows = [

@@ -33,6 +33,10 @@ class Dashboard(View):
     Buttons wait until the cell that runs has ended.
 
     .. image:: ../images/dashboard.png
+
+    Examples:
+        >>> dashboard = Dashboard(app)
+        >>> dashboard.close()
     """
 
     title, name = "Dashboard", "dashboard"
@@ -58,7 +62,12 @@ class Dashboard(View):
         return depths(snapshot)
 
     def to_frame(self) -> pd.DataFrame:
-        """As `Throughput.to_frame()`; `dashboard.views` has the others."""
+        """As `Throughput.to_frame()`; `dashboard.views` has the others.
+
+        Examples:
+            >>> len(Dashboard(app).views) > 3
+            True
+        """
         self.current()
         self.views[0]._snapshot = self._snapshot
         return self.views[0].to_frame()
@@ -83,6 +92,11 @@ class Dashboard(View):
 
         Returns:
             `said`, what was done; or `ask`, what would be, where it takes work away and `sure` is not given.
+
+        Examples:
+            >>> dashboard = Dashboard(app)
+            >>> "ask" in dashboard.control("pause", "double")  # it takes work away: not done until it is sure
+            True
         """
         verbs = {
             "workers": self._workers,

@@ -28,6 +28,10 @@ class SegmentDepths(View):
     others) and *orphans* (operations of a step that no worker has been taking for a minute).
 
     .. image:: ../images/depths.png
+
+    Examples:
+        >>> view = SegmentDepths(app)  # the last expression of a cell shows it
+        >>> view.close()
     """
 
     title, name = "Segment depths", "depth"
@@ -59,7 +63,12 @@ class SegmentDepths(View):
         self._time.add([snapshot.at_ms, snapshot.waiting, snapshot.parked, snapshot.claimed])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a segment, as `app.segments()`, and its `mark`: skewed, orphaned or nothing."""
+        """One row a segment, as `app.segments()`, and its `mark`: skewed, orphaned or nothing.
+
+        Examples:
+            >>> list(SegmentDepths(app).to_frame().columns[:3])
+            ['step', 'prio', 'node']
+        """
         snapshot = self.current()
         marks = self._marks(snapshot)
         frame = segments_frame(snapshot)

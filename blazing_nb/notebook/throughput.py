@@ -49,6 +49,10 @@ class Throughput(View):
         step: of that step only; default: of all.
 
     .. image:: ../images/throughput.png
+
+    Examples:
+        >>> view = Throughput(app, step="double")
+        >>> view.close()
     """
 
     title, name = "Throughput", "throughput"
@@ -72,7 +76,12 @@ class Throughput(View):
         return f"{self._series.rows[-1][3]:,.0f} succeeded a second, {snapshot.finished:,} finished"
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns: at (UTC), then counts a second."""
+        """Columns: at (UTC), then counts a second.
+
+        Examples:
+            >>> list(Throughput(app).to_frame().columns[:2])
+            ['at', 'enqueued']
+        """
         self.current()
         return timed_frame(self._series.rows, list(COUNTED))
 
@@ -87,6 +96,10 @@ class Latency(View):
         step: of that step only; default: of all.
 
     .. image:: ../images/latency.png
+
+    Examples:
+        >>> view = Latency(app)
+        >>> view.close()
     """
 
     title, name = "Latency", "latency"
@@ -127,7 +140,12 @@ class Latency(View):
         return ", ".join(shown)
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns: at (UTC), then p50, p95 and p99 of wait, run and total, in milliseconds."""
+        """Columns: at (UTC), then p50, p95 and p99 of wait, run and total, in milliseconds.
+
+        Examples:
+            >>> "total_p99" in Latency(app).to_frame().columns
+            True
+        """
         self.current()
         names = [f"{kind}_{label}" for kind in LATENCIES for label in LABELS]
         rows = zip(*(panel.rows for panel in self._lines), strict=True)

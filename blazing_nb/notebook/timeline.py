@@ -36,6 +36,10 @@ class Timeline(View):
         step: of that step only; default: of all.
 
     .. image:: ../images/timeline.png
+
+    Examples:
+        >>> view = Timeline(app)
+        >>> view.close()
     """
 
     title, name = "Timeline", "timeline"
@@ -73,6 +77,10 @@ class Timeline(View):
 
         Args:
             moment: a datetime with a time zone, or "14:03:07": the last time that it was so late, here.
+
+        Examples:
+            >>> "status" in Timeline(app).at(datetime.now(UTC)).columns
+            True
         """
         at_ms = _moment(moment, self.current().at_ms)
         frame = self.to_frame()
@@ -84,7 +92,12 @@ class Timeline(View):
         return frame.reset_index(drop=True)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an attempt: operation, step, worker, attempt, status, begin_at, end_at (UTC), error."""
+        """One row an attempt: operation, step, worker, attempt, status, begin_at, end_at (UTC), error.
+
+        Examples:
+            >>> list(Timeline(app).to_frame().columns[:2])
+            ['operation', 'step']
+        """
         import pandas as pd
 
         self.current()

@@ -25,6 +25,10 @@ class Transitions(View):
     An operation that runs is still claimed. What is cancelled or past its deadline before it ran leaves PENDING.
 
     .. image:: ../images/transitions.png
+
+    Examples:
+        >>> view = Transitions(app)
+        >>> view.close()
     """
 
     title, name = "Status transitions", "transitions"
@@ -54,7 +58,12 @@ class Transitions(View):
         return f"{sum(self._edges.values()):,.0f} transitions a second"
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns: at (UTC), then a column for each status: operations a second that came to it."""
+        """Columns: at (UTC), then a column for each status: operations a second that came to it.
+
+        Examples:
+            >>> Transitions(app).to_frame().columns[0]
+            'at'
+        """
         self.current()
         return timed_frame(self._areas.rows, list(INTO))
 

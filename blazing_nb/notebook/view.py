@@ -33,6 +33,12 @@ class View:
     Args:
         app: a `Blazing`.
         until: close by itself when this batch is done.
+
+    Examples:
+        >>> view = Throughput(app)
+        >>> view.show()  # in a terminal, its text
+        Throughput of examples: ...
+        >>> view.close()
     """
 
     title: ClassVar[str]
@@ -91,7 +97,12 @@ class View:
         return depths(snapshot)
 
     def to_frame(self) -> pd.DataFrame:
-        """What it shows, as a frame."""
+        """What it shows, as a frame.
+
+        Examples:
+            >>> len(SegmentDepths(app).to_frame()) > 0
+            True
+        """
         raise NotImplementedError
 
     def act(self, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -108,7 +119,14 @@ class View:
     # -- live ----------------------------------------------------------------------------------------------------------
 
     def show(self) -> None:
-        """Display it and keep it moving; in a terminal, print it. A second call displays it once more."""
+        """Display it and keep it moving; in a terminal, print it. A second call displays it once more.
+
+        Examples:
+            >>> view = Throughput(app)
+            >>> view.show()  # in a terminal its text
+            Throughput of examples: ...
+            >>> view.close()
+        """
         if self.closed:
             raise UsageError(f"This view was closed; make a new one: {type(self).__name__}(app).")
         if not in_notebook():
@@ -142,7 +160,13 @@ class View:
             self.close()
 
     def close(self) -> None:
-        """Stop, and replace the widget by what it shows now. Repeatable."""
+        """Stop, and replace the widget by what it shows now. Repeatable.
+
+        Examples:
+            >>> view = Throughput(app)
+            >>> view.close()
+            >>> view.close()
+        """
         if self.closed:
             return
         self._feed.remove(self)
@@ -174,7 +198,12 @@ class View:
     # -- looking closely -----------------------------------------------------------------------------------------------
 
     def figure(self) -> go.Figure:
-        """The same data as a plotly figure, for hovering, zooming and export. Needs `pip install blazing_nb[plots]`."""
+        """The same data as a plotly figure, for hovering, zooming and export. Needs `pip install blazing_nb[plots]`.
+
+        Examples:
+            >>> type(Throughput(app).figure()).__name__
+            'Figure'
+        """
         try:
             from plotly.subplots import make_subplots
         except ImportError as error:
@@ -192,7 +221,12 @@ class View:
         return figure
 
     def current(self) -> Snapshot:
-        """The newest snapshot that it took; takes one where there is none."""
+        """The newest snapshot that it took; takes one where there is none.
+
+        Examples:
+            >>> Throughput(app).current().app
+            'examples'
+        """
         if self._snapshot is None:
             self.update(self.app.snapshot())
         assert self._snapshot is not None  # noqa: S101 - update has set it

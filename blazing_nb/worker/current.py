@@ -33,6 +33,14 @@ class Running:
         token: sortable text that only the newest claim of the operation has the highest of: give it to outside
             systems, and let them refuse a lower one.
         deadline: seconds that the attempt may take, or None.
+
+    Examples:
+        >>> @app.step(timeout=5.0)
+        ... def about():
+        ...     me = current()
+        ...     return me.app, me.attempt, me.deadline
+        >>> about.enqueue().result(timeout=10)
+        ('examples', 1, 5.0)
     """
 
     __slots__ = (
@@ -90,7 +98,18 @@ class Running:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked to cancel it. A plain function looks at this and raises `Cancel`."""
+        """Whether somebody asked to cancel it. A plain function looks at this and raises `Cancel`.
+
+        Examples:
+            >>> @app.step
+            ... def patient():
+            ...     while not current().cancelled:
+            ...         time.sleep(0.01)
+            ...     raise Cancel("as asked")
+            >>> operation = patient.enqueue()
+            >>> operation.cancel().is_final or operation.wait(timeout=10)
+            True
+        """
         return self._cancelled
 
     def cancel(self) -> None:
@@ -99,7 +118,14 @@ class Running:
 
     @property
     def effect(self) -> Effects:
-        """What shall be done with the commit, and only with it: `incr`, `set`, `append`, `publish`."""
+        """What shall be done with the commit, and only with it: `incr`, `set`, `append`, `publish`.
+
+        Examples:
+            >>> count = app.step(lambda: current().effect.incr("counted"), name="count")
+            >>> count.enqueue().result(timeout=10)
+            >>> app.shared().counter("counted").value
+            1
+        """
         if self._effects is None:
             if self._ring is None:
                 raise UsageError("Effects are for the body of a step.")
@@ -116,6 +142,15 @@ class Running:
         Args:
             done, total: in units of the step's own; `total` None where it is not known.
             text: up to 200 characters.
+
+        Examples:
+            >>> @app.step
+            ... def pages(n):
+            ...     for page in range(n):
+            ...         current().progress(page, n, f"page {page}")
+            ...     return n
+            >>> pages.enqueue(3).result(timeout=10)
+            3
         """
         self.told = (done, -1.0 if total is None else total, text[:TEXT_LIMIT])
         self._news = f"{done:g};{'' if total is None else f'{total:g}'};{text[:TEXT_LIMIT]}"
@@ -131,6 +166,11 @@ class Running:
 
         Raises:
             ValueNotSerializable, PayloadTooLarge.
+
+        Examples:
+            >>> big = app.step(lambda: current().put("x" * 1000), name="big")
+            >>> len(app.get(big.enqueue().result(timeout=10)))
+            1000
         """
         if not 1 <= retention < math.inf:
             raise UsageError(f"retention is 1 second at least, not {retention!r}.")
@@ -148,7 +188,18 @@ running: ContextVar[Running | None] = ContextVar("running", default=None)
 
 
 def current() -> Running:
-    """The operation that the calling step executes. Raises `UsageError` outside of one."""
+    """The operation that the calling step executes. Raises `UsageError` outside of one.
+
+    Examples:
+        >>> whoami = app.step(lambda: current().operation, name="whoami")
+        >>> operation = whoami.enqueue()
+        >>> operation.result(timeout=10) == operation.id
+        True
+        >>> current()
+        Traceback (most recent call last):
+            ...
+        blazing_nb.errors.UsageError: ...
+    """
     found = running.get()
     if found is None:
         raise UsageError("current() is for the body of a step while a worker executes it.")

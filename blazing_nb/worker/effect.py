@@ -29,9 +29,14 @@ class Effects:
 
     Values are of the app's own shared space "main", or of the `shared` one named; `app.shared(...)` reads them.
 
-    Example:
-        >>> current().effect.incr("visits")  # app.shared().counter("visits").value
-        >>> current().effect.publish("news", {"page": 7})  # app.channel("news").subscribe()
+    Examples:
+        >>> @app.step
+        ... def page_seen(page):
+        ...     current().effect.incr("pages")
+        ...     current().effect.publish("pages", {"page": page})
+        >>> page_seen.enqueue(7).result(timeout=10)
+        >>> app.shared().counter("pages").value
+        1
     """
 
     def __init__(self, app: str, operation: str, ring: KeyRing) -> None:
@@ -45,23 +50,51 @@ class Effects:
         return f"<Effects of {self._operation}: {len(self.recorded)}>"
 
     def incr(self, name: str, by: int = 1, *, shared: str = OWN) -> None:
-        """Add `by`, -10^12 to 10^12, to a counter."""
+        """Add `by`, -10^12 to 10^12, to a counter.
+
+        Examples:
+            >>> visit = app.step(lambda: current().effect.incr("visits", 2), name="visit")
+            >>> visit.enqueue().result(timeout=10)
+            >>> app.shared().counter("visits").value
+            2
+        """
         if type(by) is not int or abs(by) > LARGEST:
             raise UsageError(f"by is a whole number from -10^12 to 10^12, not {by!r}.")
         self._record(Effect("incr", self._key("incr", shared, name), by=by))
 
     def set(self, name: str, value: Any, *, shared: str = OWN) -> None:
-        """Write a register; of two operations the one that commits last has written it."""
+        """Write a register; of two operations the one that commits last has written it.
+
+        Examples:
+            >>> mark = app.step(lambda page: current().effect.set("last", page), name="mark")
+            >>> mark.enqueue(7).result(timeout=10)
+            >>> app.shared().register("last").value
+            7
+        """
         key = self._key("set", shared, name)
         self._seal("set", key, space_purpose(shared), value, "")
 
     def append(self, name: str, value: Any, *, shared: str = OWN) -> None:
-        """Append to a log."""
+        """Append to a log.
+
+        Examples:
+            >>> note = app.step(lambda word: current().effect.append("words", word), name="note")
+            >>> note.enqueue("a").result(timeout=10)
+            >>> [entry.value for entry in app.shared().log("words").subscribe("first", idle=0)]
+            ['a']
+        """
         key = self._key("append", shared, name)
         self._seal("append", key, space_purpose(shared), value, self._origin())
 
     def publish(self, channel: str, value: Any) -> None:
-        """Publish to a channel of the app's own."""
+        """Publish to a channel of the app's own.
+
+        Examples:
+            >>> tell = app.step(lambda word: current().effect.publish("told", word), name="tell")
+            >>> tell.enqueue("b").result(timeout=10)
+            >>> [message.value for message in app.channel("told").subscribe("first", idle=0)]
+            ['b']
+        """
         key = channel_purpose(check_name(channel, "channel"))
         self._seal("publish", key, key, value, self._origin())
 

@@ -75,6 +75,12 @@ class Worker:
 
     Its life: `start()`, `stop_accepting()`, `wait_for_completion(timeout)`, `close()`; or `run()`, which does
     all of it on signals.
+
+    Examples:
+        >>> worker = Worker("other").start()
+        >>> worker.alive
+        True
+        >>> worker.close()
     """
 
     def __init__(
@@ -123,7 +129,12 @@ class Worker:
     # -- life cycle --------------------------------------------------------------------------------------------------
 
     def start(self) -> Worker:
-        """Connect, register, begin to claim. Raises `StoreUnavailable` where the store does not answer."""
+        """Connect, register, begin to claim. Raises `StoreUnavailable` where the store does not answer.
+
+        Examples:
+            >>> worker = Worker("other", threads=2).start()
+            >>> worker.close()
+        """
         if self._thread is not None:
             raise UsageError("This worker was started before; make a new one.")
         self._store = Store(self.app_id, self._address())
@@ -176,14 +187,29 @@ class Worker:
         return self
 
     def stop_accepting(self) -> None:
-        """Claim nothing more; what is in flight goes on. Repeatable."""
+        """Claim nothing more; what is in flight goes on. Repeatable.
+
+        Examples:
+            >>> worker = Worker("other").start()
+            >>> worker.stop_accepting()
+            >>> worker.wait_for_completion(timeout=10)
+            True
+            >>> worker.close()
+        """
         self._instructions.stop_accepting()
         if self._thread is not None:
             self._heartbeat.hasten()
         self._wake()
 
     def wait_for_completion(self, timeout: float | None = None) -> bool:
-        """Wait until everything in flight is committed; False where `timeout` seconds were not enough."""
+        """Wait until everything in flight is committed; False where `timeout` seconds were not enough.
+
+        Examples:
+            >>> worker = Worker("other").start()
+            >>> worker.wait_for_completion(timeout=10)
+            True
+            >>> worker.close()
+        """
         with self._drained:
             return self._drained.wait_for(
                 lambda: not self._holding and not self._outbox.finished and not self._batch, timeout
@@ -191,7 +217,14 @@ class Worker:
 
     def close(self) -> None:
         """Give back what is not committed, leave, stop. Repeatable. Functions on threads cannot be stopped: their
-        outcome is dropped, another worker executes the operation."""
+        outcome is dropped, another worker executes the operation.
+
+        Examples:
+            >>> worker = Worker("other").start()
+            >>> worker.close()
+            >>> worker.alive
+            False
+        """
         if self._thread is None:
             return
         self._instructions.stop_accepting()
@@ -227,12 +260,22 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether its turn loop runs."""
+        """Whether its turn loop runs.
+
+        Examples:
+            >>> Worker("other").alive
+            False
+        """
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def state(self) -> str:
-        """new, warming (it claims nothing yet), ready, held (at a barrier) or draining."""
+        """new, warming (it claims nothing yet), ready, held (at a barrier) or draining.
+
+        Examples:
+            >>> Worker("other").state
+            'new'
+        """
         if self._thread is None:
             return "new"
         if not self._instructions.accepting:
@@ -241,8 +284,13 @@ class Worker:
 
     @property
     def failure(self) -> str:
-        """Why it cannot be used: what `on_start` raised. Empty where all is well."""
-        return self._warmup.failure
+        """Why it cannot be used: what `on_start` raised. Empty where all is well.
+
+        Examples:
+            >>> Worker("other").failure
+            ''
+        """
+        return "" if self.state == "new" else self._warmup.failure
 
     @property
     def instructions(self) -> Instructions:
@@ -251,11 +299,22 @@ class Worker:
 
     @property
     def held(self) -> int:
-        """Operations that it has claimed and not committed."""
+        """Operations that it has claimed and not committed.
+
+        Examples:
+            >>> Worker("other").held
+            0
+        """
         return len(self._holding)
 
     def reach(self) -> None:
-        """Raises `StoreUnavailable` where the store does not answer now."""
+        """Raises `StoreUnavailable` where the store does not answer now.
+
+        Examples:
+            >>> with_worker = Worker("other").start()
+            >>> with_worker.reach()
+            >>> with_worker.close()
+        """
         connection = Connection(self._address(), timeout_s=REACH_S, deadline_s=0.0)
         try:
             connection.call("PING")
