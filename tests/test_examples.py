@@ -88,6 +88,7 @@ def test_every_example_gives_what_it_says(
         shared = crew if owner.endswith(".Workers") else {}
         test = parser.get_doctest(text, names | shared, f"{owner}.{name}", None, None)
         runner.run(test, out=told.append)
+    crew["crew"].workers.stop()
     for part in (names["app"], crew["crew"]):
         part.close()
     assert not runner.failures, "".join(told)

@@ -234,8 +234,9 @@ class Workers:
         back. Their supervisors start no others. How many left.
 
         Examples:
-            >>> crew.workers.close()
-            1
+            >>> len(crew.workers.scale(1)), crew.workers.close()
+            (1, 1)
+            >>> stopped = crew.workers.stop()  # here none is wanted any more
         """
         return everywhere.instruct(self._app, f"close {round(grace * 1000)}", lambda worker: False, grace + timeout)
 
@@ -243,7 +244,8 @@ class Workers:
         """The ready workers, once there are `n`, on whatever machines. Raises `WorkersNotReady`.
 
         Examples:
-            >>> [worker.state for worker in crew.workers.wait_ready(1, timeout=60)]
+            >>> starting = crew.workers.start(1, wait=0)
+            >>> [worker.state for worker in crew.workers.wait_ready(1, timeout=20)]
             ['ready']
         """
         return everywhere.wait_ready(self._app, n, timeout)
