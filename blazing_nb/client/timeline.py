@@ -32,10 +32,12 @@ class Attempt(NamedTuple):
     begin_ms: float
     end_ms: float
     error: str
+    claim: int
 
     @property
     def key(self) -> tuple[str, int]:
-        return self.operation, self.attempt
+        """Not by attempt: one that its worker's death ended counts for none, so the next has the same number."""
+        return self.operation, self.claim
 
 
 def attempts(store: Store, snapshot: Snapshot, since_ms: int, limit: int, step: str | None = None) -> list[Attempt]:
@@ -55,7 +57,8 @@ def attempts(store: Store, snapshot: Snapshot, since_ms: int, limit: int, step: 
         if outcome.run_us + outcome.queued_us:  # else a script ended it: it did not run
             error = "" if outcome.status is Status.SUCCEEDED else describe_failure(outcome.payload)
             worker = names.get(str(outcome.worker), "")
-            found.append(Attempt(op.text, op.step, worker, outcome.attempt, outcome.status, begin, end, error))
+            made = Attempt(op.text, op.step, worker, outcome.attempt, outcome.status, begin, end, error, outcome.claim)
+            found.append(made)
     for op in several:
         found += _earlier(store, op, names)
     return found + [one for one in running(snapshot) if step in (None, one.step)]
@@ -66,7 +69,8 @@ def _earlier(store: Store, op: OperationId, names: dict[str, str]) -> Iterator[A
     rows = ended_claims(store.story(op), names)
     for begun, ended in zip(rows[::2], rows[1::2], strict=True):
         status = Status.LOST if ended.event == "rescued" else Status.RETRYING
-        yield Attempt(op.text, op.step, ended.worker, ended.attempt, status, begun.at_ms, ended.at_ms, ended.error)
+        lasted = begun.at_ms, ended.at_ms
+        yield Attempt(op.text, op.step, ended.worker, ended.attempt, status, *lasted, ended.error, ended.claim)
 
 
 def running(snapshot: Snapshot) -> Iterator[Attempt]:
@@ -76,6 +80,5 @@ def running(snapshot: Snapshot) -> Iterator[Attempt]:
             begin = snapshot.at_ms - 1000 * one.for_s
             step = one.operation.partition(":")[0]
             error = one.progress[2] if one.progress else ""
-            yield Attempt(
-                one.operation, step, worker.worker_id, one.attempt, Status.RUNNING, begin, snapshot.at_ms, error
-            )
+            state = worker.worker_id, one.attempt, Status.RUNNING
+            yield Attempt(one.operation, step, *state, begin, snapshot.at_ms, error, one.claim)

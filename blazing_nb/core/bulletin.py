@@ -21,6 +21,7 @@ class Ongoing(msgspec.Struct, frozen=True, array_like=True):
     attempt: int
     for_s: float
     progress: tuple[float, float, str] | None = None
+    claim: int = 0
 
 
 class Setback(msgspec.Struct, frozen=True, array_like=True):

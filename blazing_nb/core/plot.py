@@ -19,6 +19,7 @@ Row = Sequence[float | None]
 Spread = tuple[float, float, Sequence[Sequence[tuple[int, float]]]]
 Span = tuple[str, float, float, str, str]
 """(lane, begin ms, end ms, status, what it says)."""
+SPAN_HEIGHT, SPAN_LEVELS = 9, 8
 POINTS = 240
 TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
@@ -151,23 +152,40 @@ def heat(rows: Sequence[Spread], which: int, *, title: str) -> str:
 
 
 def spans(rows: Sequence[Span], *, title: str, now_ms: float) -> str:
-    """Bars in lanes over time, coloured by status; the newest 200 of them."""
+    """Bars in lanes over time, coloured by status; the newest 200 of them. What overlaps lies below each other."""
     rows = sorted(rows, key=lambda row: row[1])[-200:]
     if not rows:
         return ""
-    lanes = sorted({row[0] for row in rows})
-    axis = _Axis(rows[0][1], max(now_ms, max(row[2] for row in rows)), 34 + 26 * len(lanes) + BOTTOM)
+    lanes = _lanes(rows)
+    heights = [20 + SPAN_HEIGHT * (1 + max(level for level, _ in stacked)) for _, stacked in lanes]
+    axis = _Axis(rows[0][1], max(now_ms, max(row[2] for row in rows)), TOP + sum(heights) + BOTTOM)
     used = sorted({status for *_, status, _ in rows}, key=[*map(str, STATUS)].index)
-    parts = [axis.ticks(), _legend(used, [status.lower() for status in used])]
-    for i, lane in enumerate(lanes):
-        parts.append(f'<text x="{LEFT}" y="{TOP + 12 + 26 * i}">{escape(lane[:60])}</text>')
-    for lane, begin, end, status, said in rows:
-        x = axis.x(begin)
-        parts.append(
-            f'<rect x="{x:.1f}" y="{TOP + 15 + 26 * lanes.index(lane)}" width="{max(1.5, axis.x(end) - x):.1f}" '
-            f'height="10" fill="var(--{escape(status.lower())})"><title>{escape(said)}</title></rect>'
-        )
+    parts, top = [axis.ticks(), _legend(used, [status.lower() for status in used])], TOP
+    for (lane, stacked), height in zip(lanes, heights, strict=True):
+        parts.append(f'<text x="{LEFT}" y="{top + 12}">{escape(lane[:60])}</text>')
+        for level, (_, begin, end, status, said) in stacked:
+            x, y = axis.x(begin), top + 15 + SPAN_HEIGHT * level
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{max(1.5, axis.x(end) - x):.1f}" height="{SPAN_HEIGHT - 1}" '
+                f'fill="var(--{escape(status.lower())})"><title>{escape(said)}</title></rect>'
+            )
+        top += height
     return _svg(parts, axis.height, title)
+
+
+def _lanes(rows: Sequence[Span]) -> list[tuple[str, list[tuple[int, Span]]]]:
+    """By lane, each with the level it lies on: those that overlap lie below each other, as far as there are levels."""
+    lanes: dict[str, list[tuple[int, Span]]] = {}
+    ends: dict[str, list[float]] = {}
+    for row in rows:
+        lane, begin, end = row[:3]
+        free = ends.setdefault(lane, [])
+        level = next((i for i, over in enumerate(free) if over <= begin), len(free))
+        if level == SPAN_LEVELS:
+            level = len(lanes[lane]) % SPAN_LEVELS
+        free[level : level + 1] = [end]
+        lanes.setdefault(lane, []).append((level, row))
+    return sorted(lanes.items())
 
 
 def _legend(names: Sequence[str], colors: Sequence[str]) -> str:

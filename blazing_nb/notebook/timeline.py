@@ -54,6 +54,7 @@ class Timeline(View):
         self.panels = [self._spans, self._rates]
         self._recent = Recent(WINDOW_MS)
         self._asked_ms = 0
+        self._last = False
 
     def start(self, snapshot: Snapshot) -> None:
         self._rates.open(rates(self.recorded(snapshot, self._step), list(RATES), snapshot.at_ms))
@@ -62,10 +63,15 @@ class Timeline(View):
     def take(self, snapshot: Snapshot) -> None:
         now = reading_of(snapshot, self._step)
         self._rates.add([now.at_ms, *rate(self._recent.before(now), now, list(RATES))])
-        if snapshot.at_ms - self._asked_ms >= ASK_MS:
+        if self._last or snapshot.at_ms - self._asked_ms >= ASK_MS:
             self._ask(snapshot, self._asked_ms - OVERLAP_MS)
         else:
             self._spans.put([one for one in running(snapshot) if self._step in (None, one.step)], snapshot.at_ms)
+
+    def close(self) -> None:
+        """As every view; what has ended by now is in the picture that stays."""
+        self._last = True
+        super().close()
 
     def summary(self, snapshot: Snapshot) -> str:
         counts = self._spans.counts()
@@ -102,7 +108,7 @@ class Timeline(View):
 
         self.current()
         rows = [
-            (one.operation, one.step, one.worker, one.attempt, str(one.status), *one[5:]) for one in self._spans.all()
+            (one.operation, one.step, one.worker, one.attempt, str(one.status), *one[5:8]) for one in self._spans.all()
         ]
         frame = pd.DataFrame(rows, columns=_COLUMNS)
         for column in ("begin_at", "end_at"):
@@ -185,7 +191,16 @@ class Spans(Panel):
 
 
 def _row(one: Attempt) -> list[Any]:
-    return [one.operation, one.worker, one.attempt, str(one.status), one.begin_ms, one.end_ms, one.error[:120]]
+    return [
+        one.operation,
+        one.worker,
+        one.attempt,
+        str(one.status),
+        one.begin_ms,
+        one.end_ms,
+        one.error[:120],
+        one.claim,
+    ]
 
 
 def _said(one: Attempt) -> str:

@@ -54,7 +54,9 @@ class Gauge:
             total = self._ran_us.get(index, 0) / 1e6 + elapsed
             before, self._counted[index] = self._counted.get(index, 0.0), total
             loads.append(LaneLoad(lane.name, lane.held, lane.slots, round(max(0.0, total - before) / seconds, 2)))
-        ongoing = [Ongoing(op, one.attempt, round(now - one.since_s, 1), one.told) for op, one in running[:SHOWN]]
+        ongoing = [
+            Ongoing(op, one.attempt, round(now - one.since_s, 1), one.told, one.claim) for op, one in running[:SHOWN]
+        ]
         return encode_bulletin(Bulletin(memory(), loads, ongoing, list(self._failures)))
 
 

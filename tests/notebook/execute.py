@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -34,12 +35,16 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 def main(names: list[str]) -> None:
     home = Path(tempfile.mkdtemp(prefix="bzh-", dir="/tmp"))
     os.environ.update(BLAZING_HOME=str(home), BLAZING_SOCKET_DIR=str(home / "run"), IPYTHONDIR=str(home / "ipython"))
-    for name in names:
-        notebook = jupytext.read(FOLDER / f"{name}.py")
-        execute(notebook, 600)
-        tidy(notebook)
-        nbformat.write(notebook, FOLDER / f"{name}.ipynb")
-    shutil.rmtree(home)
+    try:
+        for name in names:
+            notebook = jupytext.read(FOLDER / f"{name}.py")
+            execute(notebook)
+            tidy(notebook)
+            nbformat.write(notebook, FOLDER / f"{name}.ipynb")
+    finally:  # a notebook that failed left its server and workers
+        for app in home.glob("workers/*"):
+            subprocess.run([sys.executable, "-m", "blazing_nb", "down", "--app", app.name], check=True)
+        shutil.rmtree(home)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, Worker, current
+from blazing_nb.core import plot
 from blazing_nb.core.snapshot import Segment, Snapshot, Step
 from blazing_nb.core.snapshot import Worker as WorkerRow
 from blazing_nb.errors import UsageError
@@ -94,6 +96,25 @@ def test_the_timeline_has_every_attempt_and_goes_back_in_time(app: Blazing) -> N
     for wrong in ("soon", "25:00:00"):
         with pytest.raises(UsageError, match="14:03:07"):
             view.at(wrong)
+
+
+def test_an_execution_that_its_workers_death_ended_is_in_the_timeline_beside_the_one_that_succeeded(url: str) -> None:
+    """Both have the same number of attempt, since a death counts for none."""
+    with Blazing("deaths", url=url) as app, closing(Worker("deaths", url=url).start()) as worker:
+        operation = app.step(time.sleep, name="nap").enqueue(0.5)
+        while operation.attempt == 0:
+            time.sleep(0.01)
+        app.store.retire(worker.consumer)
+        operation.result(30)
+        frame = Timeline(app).to_frame()
+    assert sorted(frame.status) == ["LOST", "SUCCEEDED"]
+    assert set(frame.attempt) == {1}
+
+
+def test_spans_that_overlap_lie_below_each_other() -> None:
+    rows = [("w", 0.0, 10.0, "SUCCEEDED", "a"), ("w", 5.0, 15.0, "LOST", "b"), ("w", 10.0, 20.0, "SUCCEEDED", "c")]
+    tops = re.findall(r'<rect x="[^"]+" y="(\d+)" width="[^"]+" height="8"', plot.spans(rows, title="t", now_ms=20))
+    assert tops[0] == tops[2] < tops[1]
 
 
 def test_a_worker_says_what_runs_how_far_and_what_failed(app: Blazing) -> None:

@@ -79,7 +79,7 @@ KINDS.timeline = (panel, box, view) => {
   return {
     put(news, whole) {
       if (whole) spans.clear();
-      for (const span of news) spans.set(span[0] + "#" + span[2], span);
+      for (const span of news) spans.set(span[0] + "#" + span[7], span);
       while (spans.size > SPANS) spans.delete(spans.keys().next().value);
     },
     end() { clearInterval(playing); },
