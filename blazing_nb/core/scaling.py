@@ -44,7 +44,7 @@ class Adapt(msgspec.Struct, frozen=True):
 class StepLoad(msgspec.Struct, frozen=True):
     """One step at a moment: what waits and may be claimed, what is claimed, the total ever enqueued, the mean seconds
     of an execution (NaN: none has ended), the age of the oldest operation in seconds, how many run at once in a
-    worker."""
+    worker; how many may be claimed at once over all workers, and how many a second (0: any number)."""
 
     step: str
     waiting: int
@@ -53,6 +53,8 @@ class StepLoad(msgspec.Struct, frozen=True):
     run_s: float
     age_s: float
     slots: int
+    max_in_flight: int = 0
+    rate: float = 0.0
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -136,7 +138,7 @@ def _went_up(memory: Memory, now: int) -> Memory:
 
 
 def _wish(adapt: Adapt, memory: Memory, load: Load) -> Wish:
-    busy, backlog, held = demand(memory, load)
+    busy, backlog, held = demand(adapt, memory, load)
     backlog /= adapt.target_wait
 
     def bounded(n: float) -> int:
@@ -146,16 +148,19 @@ def _wish(adapt: Adapt, memory: Memory, load: Load) -> Wish:
     return Wish(load.at_ms, bounded(busy / UP_USE + backlog), bounded(max(busy / DOWN_USE + backlog, held)))
 
 
-def demand(memory: Memory, load: Load) -> tuple[float, float, float]:
-    """Workers that arrivals keep busy, worker-seconds that wait, workers that what is claimed fills."""
+def demand(adapt: Adapt, memory: Memory, load: Load) -> tuple[float, float, float]:
+    """Workers that arrivals keep busy, worker-seconds that wait, workers that what is claimed fills. What a limit holds
+    back needs no worker: more of them would not get it."""
     at_ms, before = memory.arrivals[0]
     seconds = max(1.0, (load.at_ms - at_ms) / 1000)
     busy = backlog = held = 0.0
     for step in load.steps:
-        each = _run_s(step) / max(1, step.slots)
-        busy += max(0, step.enqueued - before.get(step.step, step.enqueued)) / seconds * each
-        backlog += step.waiting * each
-        held += step.claimed / max(1, step.slots)
+        run_s, slots = _run_s(step), max(1, step.slots)
+        arrived = max(0, step.enqueued - before.get(step.step, step.enqueued)) / seconds
+        rate, in_flight = step.rate or math.inf, step.max_in_flight or math.inf
+        busy += min(min(arrived, rate) * run_s, in_flight) / slots
+        backlog += min(step.waiting, rate * adapt.target_wait, max(0, in_flight - step.claimed)) * run_s / slots
+        held += step.claimed / slots
     return busy, backlog, held
 
 
@@ -165,7 +170,7 @@ def _run_s(step: StepLoad) -> float:
 
 
 def _why(adapt: Adapt, memory: Memory, load: Load) -> str:
-    busy, backlog, held = demand(memory, load)
+    busy, backlog, held = demand(adapt, memory, load)
     waiting = sum(step.waiting for step in load.steps)
     return (
         f"arrivals keep {busy:.1f} workers busy, {waiting} operations wait ({backlog:.1f} s of one worker, "

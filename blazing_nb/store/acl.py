@@ -20,7 +20,7 @@ OF_WORKERS = frozenset({"heartbeat", "log", "recover", "release", "report", "ret
 CONNECTING = frozenset({"client|setname", "eval", "evalsha", "info", "ping", "select", "time"})
 CLIENT_COMMANDS = CONNECTING | frozenset(
     "exists get hget hgetall hmget lrange pexpire set smembers xadd xinfo|groups xpending xrange xread "  # noqa: SIM905
-    "xrevrange xtrim zrange zrevrange zrevrangebyscore".split()
+    "xrevrange xtrim zcount zrange zrevrange zrevrangebyscore".split()
 )
 WORKER_COMMANDS = CONNECTING | {"blpop", "get", "hgetall", "rpush"}
 WORKER_READS = ("blob:*", "code:*", "steps")

@@ -193,6 +193,24 @@ def paused(store: Store) -> list[str]:
     return sorted(name.decode() for name in store.connection().call("SMEMBERS", f"{store.keys.prefix}paused"))
 
 
+def limits(store: Store) -> dict[str, tuple[int, float]]:
+    """Of steps that have one: how many may be claimed at once, and how many a second (0: any number)."""
+    flat = [item.decode() for item in store.connection().call("HGETALL", f"{store.keys.prefix}limits")]
+    found = {}
+    for step, text in zip(flat[::2], flat[1::2], strict=True):
+        cap, interval_ms, _ = text.split(";")
+        found[step] = int(cap), 1000 / float(interval_ms) if float(interval_ms) else 0.0
+    return found
+
+
+def due(store: Store, steps: Iterable[str]) -> dict[str, int]:
+    """How many parked operations of each step wait for nothing but a worker: delays, retries, rescues."""
+    seconds, micros = store.connection().call("TIME")
+    now_ms = int(seconds) * 1000 + int(micros) // 1000
+    call, parked = store.connection().call, f"{store.keys.prefix}parked:"
+    return {step: int(call("ZCOUNT", f"{parked}{step}", "-inf", now_ms)) for step in steps}
+
+
 def batches(store: Store, limit: int) -> list[str]:
     """Names of batches, those that were enqueued last first."""
     names = store.connection().call("ZREVRANGE", f"{store.keys.prefix}batches", 0, limit - 1)

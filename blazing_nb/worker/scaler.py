@@ -34,26 +34,27 @@ class Scaler:
         return decision
 
     def _load(self, store: Store, setting: Setting, mine: Container[str]) -> Load:
-        now, paused = store.snapshot(), query.paused(store)
+        now, paused, limits = store.snapshot(), query.paused(store), query.limits(store)
         lanes = {step: msgspec.msgpack.decode(data)["lane"] for step, data in store.steps().items()}
         self._before = [*self._before, now]
         while len(self._before) > 1 and self._before[1].at_ms < now.at_ms - RECENT_S * 1000:
             del self._before[0]
         slots = {"thread": setting.threads, "process": setting.processes or os.cpu_count() or 1, "async": ASYNC_SLOTS}
-        waiting, claimed, ages = Counter[str](), Counter[str](), Counter[str]()
+        waiting, claimed, ages = Counter(query.due(store, lanes)), Counter[str](), Counter[str]()
         for segment in now.segments:
-            waiting[segment.step] += 0 if segment.step in paused else segment.waiting
+            waiting[segment.step] += segment.waiting
             claimed[segment.step] += segment.claimed
             ages[segment.step] = max(ages[segment.step], segment.head_age_ms or 0)
         rows = tuple(
             StepLoad(
                 step.step,
-                waiting[step.step],
+                0 if step.step in paused else waiting[step.step],
                 claimed[step.step],
                 step.enqueued,
                 self._run_s(step),
                 ages[step.step] / 1000,
                 slots[lanes.get(step.step, "thread")],
+                *limits.get(step.step, (0, 0.0)),
             )
             for step in now.steps
         )

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from blazing_nb.core.scaling import Adapt, Decision, Load, Memory, StepLoad, decide
@@ -164,6 +165,18 @@ def test_the_workers_of_other_machines_count() -> None:
         memory, decision = decide(ADAPT, memory, load, after)
         after = decision.after
     assert after == 2, "40 operations of 1 s on 4 slots in 2 s are 5 workers, and 3 are elsewhere"
+
+
+@pytest.mark.parametrize("limit", [{"max_in_flight": 4}, {"rate": 2.0}])
+def test_what_a_limit_holds_back_starts_nobody(limit: dict[str, float]) -> None:
+    memory, after = Memory(), 1
+    for now in range(0, 20_000, 1000):
+        step = StepLoad("f", 1000 + now, 4, 1000 + now, 1.0, 100.0, SLOTS)
+        limited = msgspec.structs.replace(step, **limit)
+        memory, decision = decide(ADAPT, memory, Load(now, (limited,)), after)
+        after = decision.after
+        assert decide(ADAPT, memory, Load(now + 1, (step,)), after)[0].wishes[-1].up == 8
+    assert after == 2, "four of a second each keep one worker of four slots busy, and a second one is the reserve"
 
 
 @pytest.mark.parametrize(

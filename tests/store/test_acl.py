@@ -163,6 +163,8 @@ def use_everything(app: Blazing, marker: Path) -> None:
     app.shared().register("r").set(1)
     assert app.shared().register("r").value == 1
     assert query.paused(app.store) == []
+    assert query.due(app.store, ["work"]) == {"work": 0}
+    assert query.limits(app.store)["work"] == (100, pytest.approx(10_000))
     app.doctor()
     app.drain(20)
     app.resume()
