@@ -17,6 +17,9 @@ from urllib.parse import unquote
 import pytest
 
 START_TIMEOUT = 20.0
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 WorkerFactory = Callable[..., "Child"]
 
 _numbers = itertools.count(1)
