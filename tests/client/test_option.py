@@ -282,7 +282,7 @@ def test_current_tells_about_the_attempt(app: Blazing, worker: Worker) -> None:
     [
         {"delay": -1},
         {"delay": float("nan")},
-        {"delay": 1, "at": datetime.now(UTC)},
+        {"delay": 1, "at": datetime(2099, 1, 1, tzinfo=UTC)},
         {"at": datetime(2030, 1, 1)},
         {"priority": "urgent"},
         {"priority": "high", "delay": 1},

@@ -189,8 +189,8 @@ def test_a_cancelled_call_raises_at_its_await_and_a_retry_begins_anew(
 
     operation = order.options(key="7").enqueue({1, 2})
     assert order.options(key="7").enqueue({1, 2}).id == operation.id
-    until(lambda: app.snapshot().waiting == 1)
-    [call] = [row for row in app.operations(step="double").to_frame()["id"]]
+    until(lambda: len(app.operations(step="double")) == 1)
+    [call] = app.operations(step="double").to_frame()["id"]
     app.attach(call).cancel()
     with pytest.raises(errors.OperationCancelled):
         operation.result(10)
