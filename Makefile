@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+JOBS ?= 2
+# Tests start hundreds of processes; where Python may not keep bytecode, each of them compiles everything again.
+export PYTHONDONTWRITEBYTECODE :=
 
 # A stamp says which extras are installed; it is remade when what an installation depends on changes.
 INPUTS := pyproject.toml blazing_nb/__init__.py
@@ -35,11 +38,13 @@ $(DOCS_STAMP): $(INPUTS) | $(BIN)/python
 demo: $(DEMO_STAMP)
 	$(BIN)/blazing-nb demo
 
+# What is measured in a page needs the machine for itself: the browser comes after the rest.
 test: $(TEST_STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m 'not browser' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
 
 test-fast: $(TEST_STAMP)
-	$(BIN)/python -m pytest -m 'not slow and not browser' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m 'not slow and not browser' $(PYTEST_ARGS)
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff check .
