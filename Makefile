@@ -14,7 +14,7 @@ DEMO_STAMP := $(VENV)/.stamp-demo
 TEST_STAMP := $(VENV)/.stamp-test
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: demo test test-fast check audit docs bench flat soak soak-long lab clean
+.PHONY: demo test test-fast check audit docs bench flat soak soak-long cuts lab clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -75,6 +75,9 @@ soak: $(TEST_STAMP)
 
 soak-long: $(TEST_STAMP)
 	$(BIN)/python -m tests.fault.soak --ops 1000000 --faults 3800 --seed 7 --pace 1000 --nap 0.004 --json
+
+cuts: $(TEST_STAMP)
+	$(BIN)/python -m tests.fault.soak --ops 20000 --cuts 1000 --json
 
 lab: $(TEST_STAMP)
 	$(BIN)/jupyter lab notebooks/

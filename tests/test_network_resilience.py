@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, OperationTimeout, Status, Worker, current, gather
+from blazing_nb.client.proxy import Proxy
 from tests.client.test_feature import until
-from tests.fault.proxy import Proxy
 
 
 def held(go: str, x: int) -> int:
@@ -38,7 +38,7 @@ def worker(app: Blazing, url: str) -> Iterator[Worker]:
 
 @pytest.fixture
 def proxy(url: str, short_dir: Path, app_id: str) -> Iterator[Proxy]:
-    made = Proxy(short_dir / f"{app_id}.sock", Path(url.removeprefix("unix://")))
+    made = Proxy(url, short_dir / f"{app_id}.sock")
     yield made
     made.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 BLOCK_MS = 1000
 TRIM_S = 1.0
 ASK_S = 2.0
+PAUSE_S = 0.1
 Which = tuple[str, int]
 
 
@@ -131,6 +133,7 @@ class Listener:
             except StoreError as error:
                 if not self._closed.is_set():
                     log.warning("completions cannot be followed now, trying on: %s", error)
+                    self._closed.wait(2 * PAUSE_S * random.random())  # noqa: S311
             except BlazingError:
                 log.exception("a completion could not be read")
 

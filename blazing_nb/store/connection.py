@@ -49,9 +49,9 @@ TRANSIENT = (
     TryAgainError,
     OSError,
 )
-PASSING = ("BUSY ", "MISCONF ", "BZMOVING ")
-"""Errors of a server that runs a long script, whose disk is full, or that is handing the slot over: nothing was done,
-and it passes."""
+PASSING = ("BUSY ", "MISCONF ", "BZMOVING ", "NOREPLICAS ", "UNBLOCKED ")
+"""Errors of a server that runs a long script, whose disk is full, that is handing the slot over, misses its replicas or
+has just become one: nothing was done, and it passes."""
 PASSING_PAUSE_S = 0.1
 BACKOFF_BASE_S = 0.02
 BACKOFF_CAP_S = 1.0
@@ -62,13 +62,13 @@ class Connection:
 
     Args:
         url: what `route` takes, or a route that others use too.
-        timeout_s: for one answer.
+        timeout_s: for one answer; `?socket_timeout=` in the url goes before it.
         deadline_s: for a call with all its retries; then `StoreUnavailable`.
     """
 
     def __init__(self, url: str | Route, *, timeout_s: float = 5.0, deadline_s: float = 15.0, name: str = "") -> None:
         self._route = route(url, timeout_s=timeout_s, name=name) if isinstance(url, str) else url
-        self._timeout_s = timeout_s
+        self._timeout_s = self._route.timeout_s
         self._deadline_s = deadline_s
         self._lock = threading.RLock()
         self._raws: dict[Address, Any] = {}
@@ -114,7 +114,7 @@ class Connection:
                 if self._closed or not str(error).startswith(PASSING) or time.monotonic() > end:
                     prefix = "NOPERM " if isinstance(error, NoPermissionError) else ""
                     raise refusal(prefix + str(error)) from error
-                time.sleep(PASSING_PAUSE_S)
+                time.sleep(2 * PASSING_PAUSE_S * random.random())  # noqa: S311
 
     def _exchange(self, args: tuple[Argument, ...], block_s: float) -> Reply:
         address = self._route.address(args)

@@ -47,6 +47,8 @@ class Route:
         once = Retry(NoBackoff(), 0)  # who calls repeats, and asks where before
         options = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": once, "protocol": 2}
         self._pool = redis.ConnectionPool.from_url(url, **options, client_name=name or None)
+        self.timeout_s = float(self._pool.connection_kwargs["socket_timeout"])
+        """For one answer: as asked, or as the url says."""
         self.home = ""
         """A key whose server answers what names no key."""
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, Worker, current, errors
+from blazing_nb.client.proxy import Proxy
 from tests.client.test_feature import until
 from tests.conftest import WorkerFactory
-from tests.fault.proxy import Proxy
 
 
 def tally(page: int) -> int:
@@ -68,7 +68,7 @@ def test_effects_of_a_process_step_too(app: Blazing, worker: Worker) -> None:
 
 
 def test_a_commit_whose_reply_is_lost_counts_once(url: str, app: Blazing, short_dir: Path) -> None:
-    proxy = Proxy(short_dir / f"{app.app_id}.sock", Path(url.removeprefix("unix://")))
+    proxy = Proxy(url, short_dir / f"{app.app_id}.sock")
     made = Worker(app.app_id, url=proxy.url, threads=2).start()
     batch = app.step(nap_and_count).map([0.02] * 100)
     proxy.drop_replies(0.4)

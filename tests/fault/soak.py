@@ -1,6 +1,7 @@
 """Faults on real processes while work goes on; every transition is witnessed, and the history is checked.
 
     python -m tests.fault.soak --ops 20000 --faults 120 --seed 1 --json
+    python -m tests.fault.soak --ops 20000 --cuts 1000 --json     # nothing but connections that are cut
 
 Workers and nodes are killed (-9), workers stopped beyond their lease, connections cut, replies dropped by a proxy,
 scripts flushed, the server killed and restarted on its append-only file (fsync always), and stopped for twice the
@@ -28,15 +29,16 @@ from typing import Any
 import msgspec
 
 from blazing_nb import Batch, Blazing
+from blazing_nb.client.proxy import Proxy
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.errors import BatchUnknown, BlazingError, OperationLost, StoreError
 from blazing_nb.store.candidate import find_binary
 from blazing_nb.store.connection import Connection
 from tests.fault.checker import Checker
-from tests.fault.proxy import Proxy
 
 LEASE_S = 1.5
 GAP_S = 0.2
+CUT_GAP_S = 0.03
 WORKERS = 3
 NODES = 2
 RESTARTS = 20  # of nodes that failed by themselves, in one run
@@ -73,16 +75,16 @@ return wrong
 class Soak:
     """One run in a directory of its own."""
 
-    def __init__(self, seed: int, nap: float, pace: float) -> None:
+    def __init__(self, seed: int, nap: float, pace: float, *, cuts: bool = False) -> None:
         self.random = random.Random(seed)
-        self.nap, self.pace = nap, pace
+        self.nap, self.pace, self.cuts = nap, pace, cuts
         self.folder = Path(tempfile.mkdtemp(prefix="bzf-", dir="/tmp"))
         os.environ["BLAZING_HOME"] = str(self.folder / "home")
         self.journal = self.folder / "journal"
         self.journal.mkdir()
         self.socket = self.folder / "s.sock"
         self.url = f"unix://{self.socket}"
-        self.proxy = Proxy(self.folder / "p.sock", self.socket)
+        self.proxy = Proxy(self.url, self.folder / "p.sock", seed=seed)
         self.faults: collections.Counter[str] = collections.Counter()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.nodes: list[subprocess.Popen[bytes] | None] = [None] * NODES
@@ -109,8 +111,8 @@ class Soak:
             return subprocess.Popen([sys.executable, "-m", *command], stdout=file, stderr=file, env=environment)
 
     def start_worker(self) -> None:
-        """Every other one behind the proxy."""
-        url = self.random.choice([self.url, self.proxy.url])
+        """Every other one behind the proxy, or all."""
+        url = self.proxy.url if self.cuts else self.random.choice([self.url, self.proxy.url])
         command = ["tests.fault.trace", "worker", "--app", "soak", "--lease", str(LEASE_S)]
         self.workers.append(self.spawn(command, "workers.log", url))
 
@@ -194,6 +196,18 @@ class Soak:
             self.faults[kind] += 1
             time.sleep(GAP_S * self.random.random())
 
+    def cut(self, n: int) -> None:
+        """One connection after the other, somebody's at random; every twentieth time all of them."""
+        for i in range(n):
+            before = self.proxy.cuts
+            if i % 20:
+                self.proxy.cut_one()
+            else:
+                self.proxy.cut()
+            self.faults["cut"] += 1
+            self.faults["connections_cut"] += self.proxy.cuts - before
+            time.sleep(2 * CUT_GAP_S * self.random.random())
+
     # -- witnesses
 
     def watch(self) -> None:
@@ -233,12 +247,18 @@ class Soak:
 
     # -- the run
 
-    def run(self, ops: int, faults: int) -> dict[str, Any]:
+    def run(self, ops: int, faults: int, cuts: int = 0) -> dict[str, Any]:
         began = time.monotonic()
         self.start_server()
         share = ops // NODES
         for i in range(NODES):
-            command = ["tests.fault.node", "--url", self.url if i % 2 else self.proxy.url, "--node", f"node-{i}"]
+            command = [
+                "tests.fault.node",
+                "--url",
+                self.url if i % 2 and not cuts else self.proxy.url,
+                "--node",
+                f"node-{i}",
+            ]
             command += [
                 "--batch",
                 f"b{i}",
@@ -256,7 +276,7 @@ class Soak:
         watchers = [threading.Thread(target=target) for target in (self.watch, self.inspect)]
         for watcher in watchers:
             watcher.start()
-        injector = threading.Thread(target=self.inject, args=(faults,))
+        injector = threading.Thread(target=self.cut if cuts else self.inject, args=(cuts or faults,))
         injector.start()
         self.enqueue_all()
         injector.join()
@@ -358,14 +378,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ops", type=int, default=4000)
     parser.add_argument("--faults", type=int, default=40)
+    parser.add_argument("--cuts", type=int, default=0, help="instead of faults: connections cut, all of them proxied")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nap", type=float, default=0.002, help="mean seconds that an operation takes")
     parser.add_argument("--pace", type=float, default=500.0, help="operations enqueued a second by all nodes")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    soak = Soak(args.seed, args.nap, args.pace)
+    soak = Soak(args.seed, args.nap, args.pace, cuts=bool(args.cuts))
     try:
-        report = soak.run(args.ops, args.faults)
+        report = soak.run(args.ops, args.faults, args.cuts)
     finally:
         soak.end()
     print(json.dumps(report) if args.json else "\n".join(f"{key:30} {value}" for key, value in report.items()))

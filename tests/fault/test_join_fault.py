@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, Operation, Status
+from blazing_nb.client.proxy import Proxy
 from blazing_nb.core.dependency import Members
 from blazing_nb.core.dot import Range
 from blazing_nb.store.join import Join
 from blazing_nb.store.store import Chunk, Group, Store
 from tests.client.test_option import same
-from tests.fault.proxy import Proxy
 from tests.fault.test_row import executed, mark, restart
 from tests.store.test_script import BODY
 from tests.worker.test_death import until
@@ -34,7 +34,7 @@ def app(url: str, app_id: str) -> Iterator[Blazing]:
 
 @pytest.fixture
 def proxy(url: str, short_dir: Path, app_id: str) -> Iterator[Proxy]:
-    made = Proxy(short_dir / f"{app_id}.sock", Path(url.removeprefix("unix://")))
+    made = Proxy(url, short_dir / f"{app_id}.sock")
     yield made
     made.close()
 
@@ -160,7 +160,7 @@ def test_a_worker_killed_before_the_commit_that_would_have_completed_a_join(
     op = app.step(once).enqueue([1, 1], str(tmp_path / "other"))
     waits = app.step(same).enqueue([part, op])
     until(lambda: executed(tmp_path / "part") == 1)
-    proxy.hold_requests()
+    proxy.partition("requests")
     victim.kill()
     assert waits.status is Status.SCHEDULED
     worker_process(lease=LEASE)

@@ -16,10 +16,10 @@ import pytest
 
 from benchmarks.server import server
 from blazing_nb import Blazing, Status, Worker, errors
+from blazing_nb.client.proxy import Proxy
 from blazing_nb.store.connection import Connection
 from blazing_nb.store.store import Store
 from tests.client.test_option import same
-from tests.fault.proxy import Proxy
 from tests.worker.test_death import hold_until, pids, until
 
 LEASE = 1.5
@@ -33,7 +33,7 @@ def app(url: str, app_id: str) -> Iterator[Blazing]:
 
 @pytest.fixture
 def proxy(url: str, short_dir: Path, app_id: str) -> Iterator[Proxy]:
-    made = Proxy(short_dir / f"{app_id}.sock", Path(url.removeprefix("unix://")))
+    made = Proxy(url, short_dir / f"{app_id}.sock")
     yield made
     made.close()
 
@@ -90,7 +90,8 @@ def test_w3_a_lost_claim_reply_costs_no_lease(app: Blazing, proxy: Proxy, tmp_pa
     proxy.forget_replies(str(tmp_path / "ran").encode())
     op = step.enqueue(str(tmp_path / "ran"))
     until(lambda: op.status is Status.CLAIMED and proxy.dropped)
-    proxy.remember()
+    proxy.heal()
+    proxy.cut()
     assert op.result(15) == "done"
     assert (executed(tmp_path / "ran"), list(op.history()["claim"])[-1]) == (1, 1)
     worker.close()
@@ -102,7 +103,7 @@ def test_w5_a_worker_killed_between_execution_and_commit_executes_again_and_comm
     victim = worker_process("--url", proxy.url, lease=LEASE)
     op = app.step(mark).enqueue(str(tmp_path / "ran"), 0.2)
     until(lambda: executed(tmp_path / "ran") == 1)
-    proxy.hold_requests()
+    proxy.partition("requests")
     time.sleep(0.5)  # it has executed, and its commit waits in the proxy
     victim.kill()
     worker_process(lease=LEASE)
@@ -133,7 +134,8 @@ def test_w7_a_commit_whose_reply_is_lost_is_repeated_and_counts_once(
     until(lambda: executed(tmp_path / "ran") == 1)
     proxy.forget_replies()
     assert op.result(10) == "done"
-    proxy.remember()
+    proxy.heal()
+    proxy.cut()
     assert app.step(same).enqueue(5).result(15) == 5
     worker.stop_accepting()
     assert worker.wait_for_completion(10)
