@@ -7,7 +7,8 @@ BlazingError
 │   ├── NotDeterministic, PositionLost, ScheduleUnknown, OutboxUnusable
 │   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
-│   ├── StoreUnavailable, StoreUnsuitable, ScriptRefused, SegmentFull, StoreFull, AppDraining, OutboxFull
+│   ├── StoreUnavailable, OperationUncertain, StoreUnsuitable, ScriptRefused
+│   ├── SegmentFull, StoreFull, AppDraining, OutboxFull
 │   ├── ServerNotFound, ServerFailed: the embedded server
 │   └── LeaseLost: this worker is no longer registered
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe, NotShared
@@ -132,6 +133,12 @@ class StoreError(BlazingError):
 
 class StoreUnavailable(StoreError):
     """The store did not answer within the deadline. Repeating the call is safe."""
+
+
+class OperationUncertain(StoreUnavailable):
+    """It is stored, and not known to have reached the `level` that was asked for: of `asked` copies, `confirmed` were.
+    `app.settle()` asks again; `app.attach(error.operation)` is the handle of what was uncertain, of which there are
+    `operations`. The next enqueue of the node asks for it first."""
 
 
 class StoreUnsuitable(StoreError):

@@ -44,6 +44,7 @@ from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.core.status import Status
 from blazing_nb.errors import AppClosed, BatchUnknown, OperationUnknown, UnknownStep, UsageError
 from blazing_nb.store.address import shown
+from blazing_nb.store.durability import MEMORY, check_level
 from blazing_nb.store.process import unique_name
 from blazing_nb.store.store import Store
 
@@ -73,6 +74,9 @@ class Blazing:
         outbox: True, or the path of a file: while the store is out of reach, `enqueue` and `map` go on accepting into
             that file, from which a thread sends them, in order and once, when it answers; see `app.outbox`.
         outbox_cap: operations that it may hold; beyond that `enqueue` raises `OutboxFull`. 0: no cap.
+        durability: what an enqueue has outlived when it returns. "memory": the server has it; "fsync": its disk has it
+            too; "replicated": every replica has it too, else `OperationUncertain`. `options(durability=...)` for a
+            call. A server that cannot give it is refused by `StoreUnsuitable` before anything is sent.
 
     Examples:
         >>> with Blazing("demo") as demo:
@@ -94,6 +98,7 @@ class Blazing:
         segment_cap: int = SEGMENT_CAP,
         outbox: bool | str | os.PathLike[str] = False,
         outbox_cap: int = OUTBOX_CAP,
+        durability: str = MEMORY,
     ) -> None:
         self.app_id = check_name(app_id, "app_id")
         self._url = url
@@ -105,6 +110,7 @@ class Blazing:
             raise UsageError(f"segment_cap is at least 0 operations, not {segment_cap}.")
         self.segment_cap = segment_cap
         check_options(outbox, outbox_cap)
+        self.durability = check_level(durability)
         self._outbox_at, self._outbox_cap = outbox, outbox_cap
         self._outbox: Outbox | None = None
         self.steps: dict[str, Step] = {}
@@ -171,9 +177,13 @@ class Blazing:
         try:
             if self._outbox_at is False:
                 store.check()
+                store.durability.prepare(store.connection(), self.durability)
                 listener = Listener(store)
             else:
-                spool, listener = open_spool(self._outbox_at, self.app_id), Listener(store)
+                spool, listener = (
+                    open_spool(self._outbox_at, self.app_id, durable=self.durability != MEMORY),
+                    Listener(store),
+                )
                 outbox = Outbox(spool, self.app_id, store.url, listener, self.ring, self._outbox_cap)
                 outbox.check()
         except BaseException:

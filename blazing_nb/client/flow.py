@@ -472,10 +472,10 @@ def _check(stage: Step, app: Blazing) -> None:
     if stage.app.app_id != app.app_id:
         raise UsageError(f"Step {stage.name!r} is of app {stage.app.app_id!r}, the flow of {app.app_id!r}.")
     options = stage._options
-    if options.key or options.at_ms or options.expires_at_ms or options.block_s:
+    if options.key or options.at_ms or options.expires_at_ms or options.block_s or options.durability:
         raise UsageError(
             f"Stage {stage.name!r} comes after another: it takes delay, expires (in seconds), priority, retries, "
-            "timeout and retention; key, at, block and a moment for expires are for the first stage."
+            "timeout and retention; key, at, block, durability and a moment for expires are for the first stage."
         )
 
 

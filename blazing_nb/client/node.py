@@ -18,7 +18,8 @@ from blazing_nb.client.results import Results
 from blazing_nb.core.codec import PLAIN, Prepared, seal_call
 from blazing_nb.core.dot import Range
 from blazing_nb.core.signature import KeyRing, context
-from blazing_nb.errors import BlazingError, ScriptRefused, StoreUnavailable
+from blazing_nb.errors import BlazingError, OperationUncertain, ScriptRefused, StoreUnavailable
+from blazing_nb.store.durability import MEMORY
 from blazing_nb.store.join import Join, register
 from blazing_nb.store.store import Chunk, Store
 
@@ -41,6 +42,7 @@ class Call(msgspec.Struct, frozen=True):
     options: bytes = b""
     cap: int = 0
     joins: tuple[Join, ...] = ()
+    durability: str = MEMORY
 
 
 class _Pending(msgspec.Struct):
@@ -73,7 +75,8 @@ class NodeWriter:
 
         Raises:
             SegmentFull, BatchExists: nothing was stored.
-            StoreUnavailable: not known; the next call settles it first.
+            StoreUnavailable, OperationUncertain: not known, or not as well kept as asked; the next call settles it
+                first.
         """
         with self._lock:
             self.settle()
@@ -98,6 +101,9 @@ class NodeWriter:
         while True:
             try:
                 answer = self._enqueue(pending)
+            except OperationUncertain as error:
+                error.fields |= {"operation": pending.range.at(0).text, "operations": len(pending.range)}
+                raise
             except StoreUnavailable:
                 raise
             except BlazingError:
@@ -149,6 +155,7 @@ class NodeWriter:
             expires_at_ms=call.expires_at_ms,
             cap=call.cap,
             joins=call.joins,
+            durability=call.durability,
         )
         self._listener.track(range_, results, slot)
         self._next = last + 1

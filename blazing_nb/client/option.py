@@ -13,6 +13,7 @@ from blazing_nb.core.dependency import FAIL, RULES
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import CallOptions, Policy
 from blazing_nb.errors import UsageError
+from blazing_nb.store.durability import check_level
 
 PRIORITIES = {"high": "h", "normal": "n", "low": "l"}
 UNITS_S = {"s": 1, "m": 60, "h": 3600}
@@ -34,6 +35,7 @@ class Options(msgspec.Struct, frozen=True):
     call: bytes = b""
     block_s: float = 0.0
     on_failure: str = FAIL
+    durability: str = ""
 
     @classmethod
     def make(
@@ -47,6 +49,7 @@ class Options(msgspec.Struct, frozen=True):
         call: bytes,
         block: float,
         on_failure: str = FAIL,
+        durability: str | None = None,
     ) -> Options:
         """Raises `UsageError` where a value does not fit, or two do not go together."""
         if priority not in PRIORITIES:
@@ -71,6 +74,7 @@ class Options(msgspec.Struct, frozen=True):
             call=call,
             block_s=seconds(block, "block") / 1000,
             on_failure=on_failure,
+            durability="" if durability is None else check_level(durability),
         )
 
 

@@ -239,8 +239,10 @@ def record(step: Step, rule: Rule, name: str | None, args: Sequence[Any], kwargs
     """Record it in the store; as it was before, it keeps its next tick."""
     app, options, code = step.app, step._options, step.code()
     name = check_name(name or step.name, "schedule name")
-    if options.key or options.delay_ms or options.at_ms or options.expires_at_ms:
-        raise UsageError("A schedule's operations have no key=, delay=, at= or moment of expiry of their own.")
+    if options.key or options.delay_ms or options.at_ms or options.expires_at_ms or options.durability:
+        raise UsageError(
+            "A schedule's operations have no key=, delay=, at=, durability= or moment of expiry of their own."
+        )
     prepared = step._prepare(tuple(args), dict(kwargs))
     content = (step.name, code, rule, options.prio, options.expires_ms, options.call, prepared)
     version = hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:16]

@@ -125,8 +125,10 @@ class Step:
 
     def _invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
         options = self._options
-        if options.key or options.block_s or options.on_failure != FAIL:
-            raise UsageError("In a workflow a call takes no key (its position is one), no block and no on_failure.")
+        if options.key or options.block_s or options.on_failure != FAIL or options.durability:
+            raise UsageError(
+                "In a workflow a call takes no key (its position is one), no block, no durability and no on_failure."
+            )
         return Invocation(
             app=self.app.app_id,
             step=self.name,
@@ -171,6 +173,7 @@ class Step:
             InvalidArguments, ValueNotSerializable, PayloadTooLarge: nothing was sent.
             SegmentFull: the segment is at its cap; nothing was sent.
             StoreUnavailable: the store did not answer within its deadline.
+            OperationUncertain: it is stored, and not confirmed to the durability asked for.
 
         Examples:
             >>> double.enqueue(double.enqueue(5)).result(timeout=10)  # the second waits for the first
@@ -211,6 +214,7 @@ class Step:
         retention: float | None = None,
         block: float = 0.0,
         on_failure: str = FAIL,
+        durability: str | None = None,
     ) -> Step:
         """The same step, whose next calls differ: `step.options(delay=5).enqueue(x)`; for `map` too.
 
@@ -228,6 +232,7 @@ class Step:
                 cancelled, lost, expired or unknown). "fail": this one ends as FAILED at once, with `DependencyFailed`
                 naming it. "collect": its exception stands where its value would. "skip": batches and lists leave it
                 out; where it is an argument itself (or a dict's value, or in a tuple), this one ends as CANCELLED.
+            durability: what an enqueue has outlived when it returns, instead of the app's; see `Blazing`.
 
         Raises:
             UsageError: values that do not fit, or not together. Nothing was sent.
@@ -249,6 +254,7 @@ class Step:
             call=call_options(retries, timeout, retention),
             block=block,
             on_failure=on_failure,
+            durability=durability,
         )
         return made
 
@@ -514,6 +520,7 @@ class Step:
             options=own,
             cap=self.app.segment_cap,
             joins=joins,
+            durability=options.durability or self.app.durability,
         )
 
     def _when_there_is_room(self, send: Callable[[], Sent]) -> Sent:
@@ -552,6 +559,7 @@ class Step:
             expires_ms=options.expires_ms,
             expires_at_ms=options.expires_at_ms,
             key=options.key,
+            durability=options.durability or self.app.durability,
         )
 
     def _prepare(

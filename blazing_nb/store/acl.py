@@ -22,6 +22,9 @@ CLIENT_COMMANDS = CONNECTING | frozenset(
     "exists get hget hgetall hmget lrange pexpire set smembers xadd xinfo|groups xpending xrange xread "  # noqa: SIM905
     "xrevrange xtrim zcount zrange zrevrange zrevrangebyscore".split()
 )
+DURABLE = frozenset({"command|info", "config|get", "wait", "waitaof"})
+"""What clients call for levels of durability. Not in the rules: whoever wants a level gives it by hand. Redis 7.0 takes
+no rule with `waitaof`, and `config|get`, for servers without it, shows passwords."""
 WORKER_COMMANDS = CONNECTING | {"blpop", "get", "hgetall", "rpush"}
 WORKER_READS = ("blob:*", "code:*", "steps")
 WORKER_WRITES = ("bell:*", "chan:*", "shared:*")

@@ -72,6 +72,7 @@ class Connection:
         self._deadline_s = deadline_s
         self._lock = threading.RLock()
         self._raws: dict[Address, Any] = {}
+        self._last: tuple[Address, Any] | None = None
         self._pid = 0
         self._closed = False
         self.retries = 0
@@ -116,6 +117,24 @@ class Connection:
                     raise refusal(prefix + str(error)) from error
                 time.sleep(2 * PASSING_PAUSE_S * random.random())  # noqa: S311
 
+    def confirm(self, *args: Argument, block_s: float = 0.0) -> Reply | None:
+        """Ask once, on the socket by which the last call was answered; None where it is gone or does not answer.
+
+        Raises:
+            ScriptRefused: the server answered with an error.
+        """
+        with self._lock:
+            address, sock = self._last or (None, None)
+            raw = self._raws.get(address) if address is not None else None
+            if address is None or raw is None or sock is None or raw._sock is not sock or self._pid != os.getpid():
+                return None
+            try:
+                return self._ask(address, args, block_s)
+            except TRANSIENT:
+                return None
+            except ResponseError as error:
+                raise refusal(str(error)) from error
+
     def _exchange(self, args: tuple[Argument, ...], block_s: float) -> Reply:
         address = self._route.address(args)
         try:
@@ -135,6 +154,7 @@ class Connection:
             raw.send_packed_command(raw.pack_command(*args), check_health=False)
             reply = raw.read_response(timeout=block_s + self._timeout_s) if block_s else raw.read_response()
             done = True
+            self._last = address, raw._sock
             return reply
         except (BusyLoadingError, ReadOnlyError, MasterDownError):
             raise

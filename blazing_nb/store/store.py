@@ -23,6 +23,7 @@ from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import AppDraining, BatchExists, ScriptRefused, SegmentFull, StoreFull, StoreUnsuitable
 from blazing_nb.store import script
 from blazing_nb.store.connection import Connection, Reply
+from blazing_nb.store.durability import MEMORY, Durability
 from blazing_nb.store.home import file_name
 from blazing_nb.store.join import Join
 from blazing_nb.store.key import Keys
@@ -55,6 +56,7 @@ class Chunk(msgspec.Struct, frozen=True):
     expires_at_ms: int = 0
     key: str = ""
     joins: Sequence[Join] = ()
+    durability: str = MEMORY
 
 
 class Follow(msgspec.Struct, array_like=True):
@@ -101,6 +103,7 @@ class Store:
         self._lock = threading.Lock()
         self._closed = False
         self._asked_s, self._allowance = -ADMISSION_S, 0.0
+        self.durability = Durability(self.keys.prefix + "mark", timeout_s)
 
     def __repr__(self) -> str:
         return f"<Store app={self.keys.app} connections={len(self._connections)}>"
@@ -231,16 +234,21 @@ class Store:
             StoreFull: the server's memory is nearly used up; nothing was stored.
             BatchExists: the named batch does not end at `offset`; nothing was stored.
             AppDraining: nothing was stored.
+            StoreUnsuitable: the server cannot give the chunk's durability; nothing was stored.
+            OperationUncertain: it is stored, and not confirmed to that level.
         """
+        self.durability.prepare(self.connection(), chunk.durability)
         self._admit(sum(map(len, chunk.payloads)))
         request = msgspec.structs.asdict(chunk)
-        payloads = request.pop("payloads")
+        payloads, level = request.pop("payloads"), request.pop("durability")
         request["incarnation"] = str(chunk.incarnation)
         request["joins"] = [[join.at, join.heads(), join.inline()] for join in chunk.joins]
         try:
             answer: bytes = self.run("enqueue", request, *payloads, now_ms=now_ms)
         except ScriptRefused as error:
             raise _enqueue_refusal(error, chunk) from error
+        if answer != b"fenced":
+            self.durability.confirm(self.connection(), level, repeated=answer != b"added")
         return answer.decode()
 
     def _admit(self, size: int) -> None:
