@@ -422,8 +422,7 @@ def _aged(parcel: Parcel) -> Chunk:
     if not chunk.delay_ms and not chunk.expires_ms:
         return chunk
     waited = max(0, time.time_ns() // 1_000_000 - parcel.at_ms)
-    return msgspec.structs.replace(
-        chunk,
-        delay_ms=max(0, chunk.delay_ms - waited),
-        expires_ms=max(1, chunk.expires_ms - waited) if chunk.expires_ms else 0,
-    )
+    chunk = msgspec.structs.replace(chunk, delay_ms=max(0, chunk.delay_ms - waited))
+    if chunk.expires_ms > waited:
+        return msgspec.structs.replace(chunk, expires_ms=chunk.expires_ms - waited)
+    return msgspec.structs.replace(chunk, expires_ms=0, expires_at_ms=1 if chunk.expires_ms else chunk.expires_at_ms)
