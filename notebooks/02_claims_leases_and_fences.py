@@ -72,7 +72,7 @@ view.close()
 
 # %% [markdown]
 # All results are there, none is missing and none is there twice. What the dead worker had begun are the dark bars, LOST; each of these
-# operations ran once more, elsewhere. The third row is a new worker: a supervisor starts another one where one has died.
+# operations ran once more, elsewhere. The row that begins late is a new worker: a supervisor starts another one where one has died.
 
 # %%
 len(counts), sum(counts)
