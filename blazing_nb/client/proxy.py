@@ -147,7 +147,7 @@ class Proxy:
         self._wait(self._wires.drop(seconds), seconds + DO_S)
 
     def forget_replies(self, marker: bytes = b"") -> None:
-        """Forget all replies from now on, or from the one on that holds `marker`."""
+        """Forget all replies from now on, or from the request or reply on that holds `marker`."""
         self._do(lambda: self._wires.forget(marker))
 
     def heal(self) -> None:

@@ -149,10 +149,10 @@ class Wires:
         """Whether a piece goes on its way, or is forgotten."""
         if way in wire.mute:
             return False
-        if way == "requests":
-            return True
         if self.marker and self.marker in data:
             self.marker, self.dropping = b"", True
+        if way == "requests":
+            return True
         if self.drops and not self.dropping:
             self.drops -= 1
             self.cut([wire])

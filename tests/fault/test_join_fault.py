@@ -141,14 +141,14 @@ def test_a_worker_killed_with_the_reply_to_the_commit_that_completes_a_join(
     app: Blazing, proxy: Proxy, worker_process: Any, tmp_path: Path
 ) -> None:
     victim = worker_process("--url", proxy.url, lease=LEASE)
-    part = app.step(mark).enqueue(str(tmp_path / "part"), 0.2)
+    part = app.step(mark).enqueue(str(tmp_path / "part"), 0.2, "committed")
     op = app.step(same).enqueue([part, 1])
     until(lambda: executed(tmp_path / "part") == 1)
-    proxy.forget_replies()
-    assert part.result(10) == "done"
+    proxy.forget_replies(b"committed")
+    assert part.result(10) == "committed"
     victim.kill()
     worker_process(lease=LEASE)
-    assert op.result(LEASE + 10) == ["done", 1]
+    assert op.result(LEASE + 10) == ["committed", 1]
     assert executed(tmp_path / "part") == 1
 
 

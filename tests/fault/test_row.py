@@ -50,13 +50,13 @@ def executed(path: Path) -> int:
     return len(path.read_text().split()) if path.exists() else 0
 
 
-def mark(path: str, seconds: float = 0.0) -> str:
+def mark(path: str, seconds: float = 0.0, result: str = "done") -> str:
     import time
 
     with open(path, "a") as file:
         file.write("x\n")
     time.sleep(seconds)
-    return "done"
+    return result
 
 
 def test_w1_a_worker_killed_before_it_claims_changes_nothing(app: Blazing, worker_process: Any) -> None:
@@ -115,11 +115,10 @@ def test_w6_a_commit_whose_reply_is_lost_with_its_worker_stands(
     app: Blazing, proxy: Proxy, worker_process: Any, tmp_path: Path
 ) -> None:
     victim = worker_process("--url", proxy.url, lease=LEASE)
-    op = app.step(mark).enqueue(str(tmp_path / "ran"), 0.7)
+    op = app.step(mark).enqueue(str(tmp_path / "ran"), 0.2, "committed")
     until(lambda: executed(tmp_path / "ran") == 1)
-    time.sleep(0.25)  # the turn that claimed it is over; the next one commits it
-    proxy.forget_replies()
-    assert op.result(10) == "done"
+    proxy.forget_replies(b"committed")
+    assert op.result(10) == "committed"
     victim.kill()
     worker_process(lease=LEASE)
     time.sleep(LEASE + 1)  # nobody executes it again: what must not happen cannot be waited for
@@ -130,10 +129,10 @@ def test_w7_a_commit_whose_reply_is_lost_is_repeated_and_counts_once(
     app: Blazing, proxy: Proxy, tmp_path: Path
 ) -> None:
     worker = Worker(app.app_id, url=proxy.url, lease=60).start()
-    op = app.step(mark).enqueue(str(tmp_path / "ran"), 0.2)
+    op = app.step(mark).enqueue(str(tmp_path / "ran"), 0.2, "committed")
     until(lambda: executed(tmp_path / "ran") == 1)
-    proxy.forget_replies()
-    assert op.result(10) == "done"
+    proxy.forget_replies(b"committed")
+    assert op.result(10) == "committed"
     proxy.heal()
     proxy.cut()
     assert app.step(same).enqueue(5).result(15) == 5
