@@ -107,6 +107,12 @@ class Deployment:
     def proceed(self, port: int) -> None:
         self.processes[port].send_signal(signal.SIGCONT)
 
+    def revive(self, port: int) -> None:
+        """It goes on, or starts again."""
+        self.proceed(port)
+        if self.processes[port].poll() is not None:
+            self.start(port)
+
     def close(self) -> None:
         for port in self.processes:
             self.kill(port)
@@ -161,15 +167,6 @@ class Sentinels(Deployment):
             lambda: int((ask(self.sentinels[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.SERVICE) or (0, 0))[1])
         )
 
-    def heal(self) -> None:
-        """All servers run, and the replicas follow the primary."""
-        for port in self.servers:
-            self.proceed(port)
-            if self.processes[port].poll() is not None:
-                self.start(port)
-        until(lambda: b"connected_slaves:2" in ask(self.primary(), "INFO", "replication"), 60)
-        until(lambda: all(map(self._is_ready, self.sentinels)), 60)
-
 
 class Cluster(Deployment):
     """Three primaries with a third of the slots each, and a replica of each."""
@@ -215,24 +212,23 @@ class Cluster(Deployment):
         """The port of who has a slot."""
         return next(int(row[2][1]) for row in self._rows() if row[0] <= slot <= row[1])
 
-    def move(self, slot: int, to: int) -> None:
-        """Hand a slot over, key by key, as redis-cli does."""
+    def move(self, slot: int, to: int, *, keys_at_once: int = 10, pause_s: float = 0.0) -> None:
+        """Hand a slot over, some keys at a time, as redis-cli does."""
         source = self.owner(slot)
         there, here = self.name(to), self.name(source)
         assert ask(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", here) == b"OK"
         assert ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", there) == b"OK"
-        while keys := ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 10):
+        while keys := ask(source, "CLUSTER", "GETKEYSINSLOT", slot, keys_at_once):
             texts = [key.decode() for key in keys]
             assert ask(source, "MIGRATE", HOST, to, "", 0, 5000, "KEYS", *texts, timeout_s=10) in (b"OK", b"NOKEY")
+            time.sleep(pause_s)
         for port in (to, source, *self.primaries()):
             assert ask(port, "CLUSTER", "SETSLOT", slot, "NODE", there) == b"OK"
 
     def heal(self) -> None:
         """All run, all slots are served, and each primary with slots has its replica."""
         for port in self.servers:
-            self.proceed(port)
-            if not self._runs(port):
-                self.start(port)
+            self.revive(port)
 
         def well() -> bool:
             infos = [ask(port, "INFO", "replication") for port in self.servers]

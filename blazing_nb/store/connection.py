@@ -110,7 +110,7 @@ class Connection:
                         "Repeating the call is safe; is the server up?",
                         attempts=attempt,
                     ) from error
-                time.sleep(pause)
+                self._route.wait(pause)
             except ResponseError as error:
                 if self._closed or not str(error).startswith(PASSING) or time.monotonic() > end:
                     prefix = "NOPERM " if isinstance(error, NoPermissionError) else ""

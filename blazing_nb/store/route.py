@@ -31,6 +31,8 @@ ASK_S = 0.5
 """For one answer about the topology: who does not give it is passed over."""
 WATCH_S = 1.0
 DOUBT_S = 0.05
+TROUBLE_S, TROUBLED_WATCH_S = 30.0, 0.2
+"""For so long after a doubt it is watched that closely: whoever waits is told at once that something has changed."""
 
 
 class User(Protocol):
@@ -46,8 +48,9 @@ class Route:
     def __init__(self, url: str, timeout_s: float, name: str) -> None:
         once = Retry(NoBackoff(), 0)  # who calls repeats, and asks where before
         options = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": once, "protocol": 2}
-        self._pool = redis.ConnectionPool.from_url(url, **options, client_name=name or None)
-        self.timeout_s = float(self._pool.connection_kwargs["socket_timeout"])
+        pool = redis.ConnectionPool.from_url(url, **options, client_name=name or None)
+        self._kind, self._options = pool.connection_class, pool.connection_kwargs
+        self.timeout_s = float(self._options["socket_timeout"])
         """For one answer: as asked, or as the url says."""
         self.home = ""
         """A key whose server answers what names no key."""
@@ -57,14 +60,18 @@ class Route:
         return HERE
 
     def make(self, address: Address) -> Any:
-        """A raw connection to it, not connected."""
-        return self._pool.make_connection()
+        """A raw connection to it, not connected. A pool would count them, and give no more than a hundred."""
+        return self._kind(**self._options)
 
     def verify(self, raw: Any) -> None:
         """Look at who answers, right after it was connected. Raises what a retry mends."""
 
     def doubt(self) -> None:
         """An address did not serve: look again before the next is given."""
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until something has changed."""
+        time.sleep(seconds)
 
     def moved(self, error: AskError, sender: Address) -> Address:
         """Where a redirection points to; learned where it is lasting."""
@@ -91,16 +98,19 @@ class DiscoveredRoute(Route):
         """In a forked child nothing of the parent's goes on."""
         self._pid, self._lock = os.getpid(), threading.RLock()
         self._thread: threading.Thread | None = None
-        self._doubted, self._asked_s = True, -DOUBT_S
+        self._doubted, self._asked_s, self._troubled_s = True, -DOUBT_S, -TROUBLE_S
+        self._news = threading.Event()
         self.problem = "nobody was asked"
 
     def make(self, address: Address) -> Any:
-        raw: Any = self._pool.make_connection()
-        raw.host, raw.port = address
-        return raw
+        host, port = address
+        return self._kind(**{**self._options, "host": host, "port": port})
 
     def doubt(self) -> None:
-        self._doubted = True
+        self._doubted, self._troubled_s = True, time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        self._news.wait(seconds)
 
     def attend(self, user: User) -> None:
         if self._pid != os.getpid():
@@ -116,7 +126,8 @@ class DiscoveredRoute(Route):
 
     def _watch(self) -> None:
         while True:
-            time.sleep(WATCH_S)
+            troubled = time.monotonic() - self._troubled_s < TROUBLE_S
+            time.sleep(TROUBLED_WATCH_S if troubled else WATCH_S)
             with self._lock:
                 users = list(self._watched)
                 if not users:
@@ -144,7 +155,11 @@ class DiscoveredRoute(Route):
         found = self.discover()
         with self._lock:
             self._doubted, self._asked_s, self.problem = False, time.monotonic(), ""
+            before = self.valid()
             self.adopt(found)
+            if set(before) != set(self.valid()):
+                self._news.set()
+                self._news = threading.Event()
 
     def valid(self) -> Collection[Address]:
         """The addresses that are in charge, as far as is known."""

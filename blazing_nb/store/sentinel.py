@@ -27,7 +27,7 @@ class SentinelRoute(DiscoveredRoute):
         super().__init__(url, timeout_s, name)
         self._service = service(urlsplit(url))
         self._found: Address | None = None
-        shared = self._pool.connection_kwargs
+        shared = self._options
         options: dict[str, Any] = {key: shared[key] for key in shared if key.startswith("ssl")}
         options |= {"ssl": True} if urlsplit(url).scheme.startswith("rediss") else {}
         for field in ("username", "password"):
@@ -35,7 +35,7 @@ class SentinelRoute(DiscoveredRoute):
                 options[field] = shared.pop(f"sentinel_{field}")
         once = Retry(NoBackoff(), 0)
         options |= {"socket_timeout": ASK_S, "socket_connect_timeout": ASK_S, "retry": once, "protocol": 2}
-        self._options = options
+        self._asking = options
 
     def address(self, args: Sequence[object]) -> Address:
         if self._doubted:
@@ -53,7 +53,7 @@ class SentinelRoute(DiscoveredRoute):
         return () if self._found is None else (self._found,)
 
     def discover(self) -> Address:
-        asked = Sentinel(random.sample(self.seeds, len(self.seeds)), sentinel_kwargs=self._options)  # type: ignore[no-untyped-call]
+        asked = Sentinel(random.sample(self.seeds, len(self.seeds)), sentinel_kwargs=self._asking)  # type: ignore[no-untyped-call]
         try:
             host, port = asked.discover_master(self._service)  # type: ignore[no-untyped-call]
         except MasterNotFoundError:

@@ -16,7 +16,7 @@ ROWS = {found[1]: found[3] for found in ROW.finditer(TABLE.read_text())}
 WANTED = [
     *(f"W{n}" for n in range(1, 24)),
     *(f"C{n}" for n in (1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)),
-    *(f"R{n}" for n in (1, 2, 3, 4, 5, 7, 9, 14, 15, 16, 17, 18, 19, 20, 21, 22, 25)),
+    *(f"R{n}" for n in (1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 25)),
     "S13",
     "I11",
 ]

@@ -9,6 +9,7 @@ from blazing_nb.errors import StoreUnavailable, UsageError
 from blazing_nb.store.address import shown
 from blazing_nb.store.cluster import ClusterRoute
 from blazing_nb.store.connection import Connection
+from blazing_nb.store.route import HERE
 from blazing_nb.store.sentinel import SentinelRoute
 from blazing_nb.store.topology import route
 
@@ -19,7 +20,7 @@ def test_an_url_names_several_sentinels_a_service_a_database_and_both_logins() -
     assert made.seeds == [("a", 1), ("b", 26379), ("::1", 3)]
     raw = made.make(("primary", 7))
     assert (raw.host, raw.port, raw.db, raw.username, raw.password) == ("primary", 7, 2, "me", "pa@ss")
-    assert (made._options["password"], made._options["ssl"]) == ("s", True)
+    assert (made._asking["password"], made._asking["ssl"]) == ("s", True)
 
 
 def test_an_url_names_several_nodes_of_a_cluster() -> None:
@@ -52,3 +53,9 @@ def test_where_nobody_says_where_the_store_is_the_deadline_holds(url: str) -> No
     with pytest.raises(StoreUnavailable, match=r"no (Sentinel|node) says who .*(refused|do not answer)"):
         connection.call("PING")
     connection.close()
+
+
+def test_connections_are_not_counted(url: str) -> None:
+    """A route gives one to each thread, and to each that failed another one."""
+    made = route(url)
+    assert len({id(raw) for raw in [made.make(HERE) for _ in range(300)]}) == 300

@@ -11,6 +11,7 @@
 -- COST    O(operations)
 -- KEEPS   whichever comes first wins, a commit or a cancel; final stays final
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _tell

@@ -10,6 +10,7 @@
 -- COST    O(workers) when new, else O(1)
 -- KEEPS   code records are addressed by their content; one that is signed with another key replaces the same one
 -- @include _clock
+-- @include _moving
 -- @include _bell
 local q = cmsgpack.unpack(ARGV[2])
 if q.step == '' then return redis.error_reply('BZARG step=') end

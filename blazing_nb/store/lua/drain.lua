@@ -8,6 +8,7 @@
 -- COST    O(1)
 -- KEEPS   what was stored goes on, is retried and retries anew; a repeated enqueue of what was stored is still known
 -- @include _clock
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[2])
 clock(ARGV[1])
 if q.draining == 1 then return redis.call('HSETNX', KEYS[1], 'draining', 1) end

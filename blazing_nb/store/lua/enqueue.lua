@@ -14,6 +14,7 @@
 -- COST    O(operations + members)
 -- KEEPS   an operation with a join exists and its join is sealed, or neither; ids of a segment only grow; a call is stored whole or not at all, once
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _park

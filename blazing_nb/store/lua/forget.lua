@@ -8,6 +8,7 @@
 -- COST    O(operations)
 -- KEEPS   what is not final stays; a dropped operation never comes back: its segment's last id only grows
 -- @include _clock
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[2])
 if #q.operations > 1000 then return redis.error_reply('BZARG operations=' .. #q.operations) end
 clock(ARGV[1])

@@ -9,6 +9,7 @@
 -- COST    O(operations with progress) + bounded rescue and sweep
 -- KEEPS   a worker that was given up is not revived; progress of a claim that is not the worker's is dropped
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _tell

@@ -8,6 +8,7 @@
 -- COST    O(workers)
 -- KEEPS   only registered workers are told; what is said again replaces what was not heard yet
 -- @include _clock
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[2])
 if q.text == '' then return redis.error_reply('BZARG text=') end
 clock(ARGV[1])

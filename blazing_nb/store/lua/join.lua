@@ -10,6 +10,7 @@
 -- COST    O(members), at most 1,024 or 1 MiB of what is stored of them
 -- KEEPS   a member counts once, also where a call is repeated; nothing starts before the join is sealed (by enqueue or a commit)
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _tell

@@ -9,6 +9,7 @@
 -- COST    O(rows)
 -- KEEPS   the output goes with its operation: it has no end before that has one
 -- @include _clock
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[2])
 if #q ~= #ARGV - 2 then return redis.error_reply('BZARG texts=' .. (#ARGV - 2)) end
 clock(ARGV[1])

@@ -8,6 +8,7 @@
 -- COST    O(1)
 -- KEEPS   incarnations of an app only grow; each is given once
 -- @include _clock
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[2])
 if q.kind ~= 'node' and q.kind ~= 'worker' then return redis.error_reply('BZARG kind=' .. tostring(q.kind)) end
 local now = clock(ARGV[1])

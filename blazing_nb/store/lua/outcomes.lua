@@ -7,6 +7,7 @@
 -- COST    O(chunks), 128 operations each
 -- KEEPS   reads only
 local P = string.sub(KEYS[1], 1, -5)
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[1])
 if #q.chunks > 64 then return redis.error_reply('BZARG chunks=' .. #q.chunks) end
 local out = {}

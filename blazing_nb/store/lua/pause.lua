@@ -8,6 +8,7 @@
 -- COST    O(1)
 -- KEEPS   what is claimed goes on; nothing waiting is touched
 -- @include _clock
+-- @include _moving
 -- @include _bell
 local q = cmsgpack.unpack(ARGV[2])
 if q.step == '' then return redis.error_reply('BZARG step=') end

@@ -8,6 +8,7 @@
 -- COST    O(log schedules)
 -- KEEPS   what was fired before goes on
 -- @include _clock
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[2])
 if q.due_ms < -1 then return redis.error_reply('BZARG due_ms=' .. q.due_ms) end
 clock(ARGV[1])

@@ -8,6 +8,7 @@
 -- COST    O(segments + operations held)
 -- KEEPS   reads only: no claim number changes
 -- @include _clock
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[2])
 if not q.worker or q.worker == '' then return redis.error_reply('BZARG worker=') end
 clock(ARGV[1])

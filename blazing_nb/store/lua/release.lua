@@ -9,6 +9,7 @@
 -- COST    O(operations)
 -- KEEPS   only what this worker holds under this claim is released
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _park

@@ -8,6 +8,7 @@
 -- COST    O(operations)
 -- KEEPS   progress of a claim that is not the worker's is dropped
 -- @include _clock
+-- @include _moving
 -- @include _report
 local q = cmsgpack.unpack(ARGV[2])
 if not q.worker or q.worker == '' then return redis.error_reply('BZARG worker=') end

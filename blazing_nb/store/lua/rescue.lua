@@ -8,6 +8,7 @@
 -- COST    O(operations moved), at most 256, + O(64 segments)
 -- KEEPS   a claim is given back once; a consumer is dropped only when nothing is pending for it
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _tell

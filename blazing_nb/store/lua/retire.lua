@@ -8,6 +8,7 @@
 -- COST    O(segments), in bounded steps
 -- KEEPS   nothing pending is dropped with its consumer
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _tell

@@ -9,6 +9,7 @@
 -- COST    O(operations)
 -- KEEPS   final stays final: a retry is another operation; a second retry of the same one answers the first's
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _segment

@@ -10,6 +10,7 @@
 -- COST    O(log schedules)
 -- KEEPS   a schedule that is defined again as it was keeps its next tick, stays paused, and has the new signature
 -- @include _clock
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[2])
 if q.name == '' then return redis.error_reply('BZARG name=') end
 clock(ARGV[1])

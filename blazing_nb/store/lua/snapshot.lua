@@ -9,6 +9,7 @@
 -- COST    O(segments + steps + workers), never O(operations)
 -- KEEPS   reads only
 local P = string.sub(KEYS[1], 1, -5)
+-- @include _moving
 local now = tonumber(ARGV[1])
 if not now then
   local t = redis.call('TIME')

@@ -10,6 +10,7 @@
 -- COST    O(operations)
 -- KEEPS   reads only
 local P = string.sub(KEYS[1], 1, -5)
+-- @include _moving
 local q = cmsgpack.unpack(ARGV[1])
 if #q > 1000 then return redis.error_reply('BZARG operations=' .. #q) end
 

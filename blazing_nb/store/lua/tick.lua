@@ -9,6 +9,7 @@
 -- COST    O(ticks)
 -- KEEPS   one operation a tick: what is due has changed with the first call; and the tick is the operation's idempotency key
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _segment

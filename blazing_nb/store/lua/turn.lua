@@ -24,6 +24,7 @@
 -- COST    O(active segments served + operations)
 -- KEEPS   one commit an operation, by its last claim (I3, I4); an outcome, its notice, its effects (I10) and what follows (I11) appear together
 -- @include _clock
+-- @include _moving
 -- @include _stats
 -- @include _bell
 -- @include _tell

@@ -7,6 +7,7 @@
 -- COST    O(schedules that are due)
 -- KEEPS   reads only
 local P = string.sub(KEYS[1], 1, -5)
+-- @include _moving
 local now = tonumber(ARGV[1])
 if not now then
   local t = redis.call('TIME')

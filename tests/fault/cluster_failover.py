@@ -1,0 +1,78 @@
+"""How long a cluster's fail-over stops an app: kill the primary of its slot, and wait until an operation is done again.
+
+    python -m tests.fault.cluster_failover --trials 50 --node-timeout 2 --json
+
+Each trial kills (or stops, every other one) the primary that has the app's slot, while a worker process executes; the
+figure is from the kill to the result of an operation that was enqueued after it. All results are asked for in the end.
+What was acknowledged is on the replica before the kill (WAIT), since a fail-over may take what is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from typing import Any
+
+from benchmarks.server import worker
+from blazing_nb import Blazing
+from tests.deployment import Cluster, until
+
+ALLOWED_S = 3.0
+
+
+def same(x: int) -> int:
+    return x
+
+
+def trial(cluster: Cluster, app: Blazing, number: int) -> float:
+    """Seconds without results."""
+    step = app.step(same)
+    before = step.map(range(500))
+    slot = int(app.store.connection().call("CLUSTER", "KEYSLOT", app.store.keys.meta))
+    port = cluster.owner(slot)
+    until(lambda: app.store.connection().call("WAIT", 1, 2000) == 1)
+    (cluster.pause if number % 2 else cluster.kill)(port)
+    began = time.monotonic()
+    assert step.enqueue(number).result(60) == number
+    took = time.monotonic() - began
+    assert before.results(60) == list(range(500))
+    cluster.heal()
+    return took
+
+
+def measure(trials: int, node_timeout_s: float) -> dict[str, Any]:
+    cluster = Cluster(node_timeout_s=node_timeout_s)
+    os.environ["BLAZING_HOME"] = str(cluster.folder / "home")
+    try:
+        with worker("failover", cluster.url), Blazing("failover", url=cluster.url) as app:
+            took = [trial(cluster, app, number) for number in range(trials)]
+    finally:
+        cluster.close()
+    worst = max(took)
+    return {
+        "trials": trials,
+        "node_timeout_s": node_timeout_s,
+        "median_s": round(statistics.median(took), 3),
+        "worst_s": round(worst, 3),
+        "allowed_s": node_timeout_s + ALLOWED_S,
+        "within": sum(one <= node_timeout_s + ALLOWED_S for one in took),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--node-timeout", type=float, default=2.0, help="seconds")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    report = measure(args.trials, args.node_timeout)
+    print(json.dumps(report) if args.json else "\n".join(f"{name}: {value}" for name, value in report.items()))
+    return int(report["within"] < report["trials"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
