@@ -149,19 +149,19 @@ china.logs().splitlines()
 # worker, and every `await` that was answered before is answered from its history. So prints repeat, and steps do not:
 
 # %%
-degrees = best_degree.map(countries, name="degrees")
-found = degrees.results(timeout=100)
+some = sorted({*countries[::4], "China", "Norway"})
+found = dict(zip(some, best_degree.map(some, name="degrees").results(timeout=100), strict=True))
 calls = {step.step: step for step in app.snapshot().steps}["miss"]
 print("calls of miss:", calls.enqueued, "- each final once:", calls.succeeded)
 
 # %%
 import pandas as pd
 
-table = pd.Series(found, index=countries).value_counts().sort_index()
+table = pd.Series(found).value_counts().sort_index()
 bars = "".join(
     f'<text x="0" y="{18 + 24 * i}" font-size="13" fill="currentColor">degree {degree}</text>'
-    f'<rect x="80" y="{6 + 24 * i}" width="{6 * n}" height="16" fill="#0072b2"/>'
-    f'<text x="{86 + 6 * n}" y="{18 + 24 * i}" font-size="13" fill="currentColor">{n} countries</text>'
+    f'<rect x="80" y="{6 + 24 * i}" width="{20 * n}" height="16" fill="#0072b2"/>'
+    f'<text x="{86 + 20 * n}" y="{18 + 24 * i}" font-size="13" fill="currentColor">{n} countries</text>'
     for i, (degree, n) in enumerate(table.items())
 )
 label = "countries by the degree of the polynomial that predicts best"
@@ -205,7 +205,7 @@ asleep.result(timeout=30)
 # %%
 assert len(items) == 142 and stuck and {item.stage for item in stuck.values()} == {"trend"}
 assert all("years a decade" in item.result() for item in items.operations() if item not in stuck.values())
-assert china.logs().count("the body starts") > 1 and china.result() == found[countries.index("China")]
-assert calls.enqueued == calls.succeeded >= 3 * len(countries)
-assert asleep.result() == f"Norway: degree {found[countries.index('Norway')]} for 12 points"
+assert china.logs().count("the body starts") > 1 and china.result() == found["China"]
+assert calls.enqueued == calls.succeeded >= 3 * len(some)
+assert asleep.result() == f"Norway: degree {found['Norway']} for 12 points"
 # %blazing down

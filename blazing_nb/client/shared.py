@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator, KeysView
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blazing_nb.client.stream import Message, Stream
@@ -376,8 +376,33 @@ class SharedMap(_Written):
         """
         return {key: self._unseal(payload, key) for key, payload in shared.written(self._state()).items()}
 
+    def keys(self) -> KeysView[str]:
+        """Its keys now; with them, `dict(shared_map)` is what `value` is.
+
+        Examples:
+            >>> settings = app.shared("m4").map("settings")
+            >>> settings["a"] = 1
+            >>> list(settings.keys()), dict(settings)
+            (['a'], {'a': 1})
+        """
+        return self.value.keys()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Its keys and values, all of one moment.
+
+        Examples:
+            >>> settings = app.shared("m5").map("settings")
+            >>> settings["a"] = 1
+            >>> list(settings.items())
+            [('a', 1)]
+        """
+        return self.value.items()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.value)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.value
 
     def __len__(self) -> int:
         return len(self.value)

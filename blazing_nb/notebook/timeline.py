@@ -54,7 +54,6 @@ class Timeline(View):
         self.panels = [self._spans, self._rates]
         self._recent = Recent(WINDOW_MS)
         self._asked_ms = 0
-        self._last = False
 
     def start(self, snapshot: Snapshot) -> None:
         self._rates.open(rates(self.recorded(snapshot, self._step), list(RATES), snapshot.at_ms))
@@ -63,15 +62,10 @@ class Timeline(View):
     def take(self, snapshot: Snapshot) -> None:
         now = reading_of(snapshot, self._step)
         self._rates.add([now.at_ms, *rate(self._recent.before(now), now, list(RATES))])
-        if self._last or snapshot.at_ms - self._asked_ms >= ASK_MS:
+        if self.closing or snapshot.at_ms - self._asked_ms >= ASK_MS:
             self._ask(snapshot, self._asked_ms - OVERLAP_MS)
         else:
             self._spans.put([one for one in running(snapshot) if self._step in (None, one.step)], snapshot.at_ms)
-
-    def close(self) -> None:
-        """As every view; what has ended by now is in the picture that stays."""
-        self._last = True
-        super().close()
 
     def summary(self, snapshot: Snapshot) -> str:
         counts = self._spans.counts()

@@ -58,7 +58,7 @@ class View:
         self._seq = 0
         self._widget: Any = None
         self._handle: Any = None
-        self.closed = False
+        self.closed = self.closing = False
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "live" if self._widget is not None else "not shown"
@@ -171,6 +171,7 @@ class View:
             return
         self._feed.remove(self)
         self.until = None
+        self.closing = True  # what asks the store now and then asks once more
         if self._widget is not None:
             self.update(self.app.snapshot())
         with self._lock:

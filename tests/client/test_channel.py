@@ -180,7 +180,9 @@ def test_sets_registers_and_maps_read_as_plain_python(app: Blazing, other: Blazi
     mine.map("settings")["colour"] = "red"
     theirs.map("settings")["size"] = [1, 2]
     theirs.map("settings")["colour"] = "blue"
-    assert mine.map("settings").value == dict(mine.map("settings").value) == {"colour": "blue", "size": [1, 2]}
+    assert mine.map("settings").value == dict(mine.map("settings")) == {"colour": "blue", "size": [1, 2]}
+    assert dict(mine.map("settings").items()) == mine.map("settings").value
+    assert "size" in mine.map("settings") and 7 not in mine.map("settings")
     del mine.map("settings")["size"]
     assert sorted(theirs.map("settings")) == ["colour"]
     assert theirs.map("settings").get("size", 7) == 7
