@@ -1,10 +1,11 @@
 """What the site shows of the repository itself, made when it is built: nothing is written twice.
 
-`{{ scripts }}`, `{{ verbs }}`, `{{ notebooks }}` and `{{ file NAME }}` in a page are replaced.
+`{{ scripts }}`, `{{ verbs }}`, `{{ notebooks }}`, `{{ modules }}` and `{{ file NAME }}` in a page are replaced.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -53,10 +54,21 @@ def notebooks(_: str | None) -> str:
     return "\n".join(rows)
 
 
+def modules(_: str | None) -> str:
+    """A row a module: the first sentence of its docstring."""
+    rows = ["| module | owns |", "|---|---|"]
+    for path in sorted((ROOT / "blazing_nb").rglob("*.py")):
+        about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        name = str(path.relative_to(ROOT / "blazing_nb").with_suffix("")).removesuffix("/__init__")
+        first = " ".join(about.split("\n\n")[0].split()).replace("|", "\\|")
+        rows.append(f"| `{name}` | {first} |")
+    return "\n".join(rows)
+
+
 def file(name: str | None) -> str:
     """A file of the repository's root; its links into the repository are left as text."""
     text = (ROOT / str(name)).read_text(encoding="utf-8")
     return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?://|#)[^)]*\)", r"\1", text)
 
 
-MAKERS = {"scripts": scripts, "verbs": verbs, "notebooks": notebooks, "file": file}
+MAKERS = {"scripts": scripts, "verbs": verbs, "notebooks": notebooks, "modules": modules, "file": file}

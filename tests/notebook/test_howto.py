@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from blazing_nb import Blazing, Worker
 from blazing_nb.command import build_parser
 
 DOCS = Path(__file__).parents[2] / "docs"
-RUN = ("configure", "dependencies", "outbox", "tune", "recover", "upgrade")
+RUN = ["configure", "dependencies", "executor", "laptop", "look", "outbox", "recover", "retries", "share", "tune"]
+RUN += ["upgrade", "workflows"]
 PAGES = [DOCS / "howto" / f"{name}.md" for name in (*RUN, "tls-and-acl")]
 
 
@@ -57,6 +59,23 @@ def test_the_python_of_a_page_runs_and_gives_what_it_says(
     assert compared >= {"upgrade": 0}.get(name, 1)
     space["app"].close()
     worker.close()
+
+
+@pytest.mark.slow
+def test_the_same_program_runs_here_and_compiles_in_the_other_queues_words(
+    url: str, fresh_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLAZING_REDIS_URL", url)
+    page = (DOCS / "howto" / "come-from.md").read_text()
+    tabs = re.findall(r'^=== "(\w+)"\n    ```python\n(.*?)^    ```', page, re.DOTALL | re.MULTILINE)
+    assert [name for name, _ in tabs] == ["blazing_nb", "Celery", "dask", "ipyparallel", "RQ"]
+    programs = {name: textwrap.dedent(block) for name, block in tabs}
+    for name, program in programs.items():
+        compile(program, name, "exec")
+    space: dict[str, Any] = {"__name__": "page"}
+    assert execute(programs["blazing_nb"], space) == 1
+    space["app"].workers.stop()
+    space["app"].close()
 
 
 def test_the_commands_of_the_pages_exist() -> None:
