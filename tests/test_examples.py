@@ -24,7 +24,7 @@ WITHOUT = {
         Blazing.define Blazing.define_hook Blazing.recorded Blazing.listener Blazing.ring Blazing.store Blazing.writer
         Batch.drawing Batch.extend
         Batch.whereabouts FlowBatch.drawing FlowBatch.whereabouts OperationFuture.abandon OperationFuture.settle
-        Progress.done Running.cancel Running.effects Running.news Worker.instructions Workers.want Workflow.code""",
+        Progress.done Running.cancel Running.effects Running.news Worker.instructions Workers.want""",
     "blocks until a signal, or prints what moves; tests/worker/test_shutdown.py, tests/notebook/test_depth.py": """
         Worker.run View.watch""",
     "called by joblib; the class has an example of `Parallel`": """
