@@ -7,7 +7,7 @@ BlazingError
 │   ├── NotDeterministic, PositionLost, ScheduleUnknown, OutboxUnusable
 │   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
-│   ├── StoreUnavailable, OperationUncertain, StoreUnsuitable, ScriptRefused
+│   ├── StoreUnavailable (OperationUncertain), StoreUnsuitable, ScriptRefused
 │   ├── SegmentFull, StoreFull, AppDraining, OutboxFull
 │   ├── ServerNotFound, ServerFailed: the embedded server
 │   └── LeaseLost: this worker is no longer registered
@@ -136,9 +136,10 @@ class StoreUnavailable(StoreError):
 
 
 class OperationUncertain(StoreUnavailable):
-    """It is stored, and not known to have reached the `level` that was asked for: of `asked` copies, `confirmed` were.
-    `app.settle()` asks again; `app.attach(error.operation)` is the handle of what was uncertain, of which there are
-    `operations`. The next enqueue of the node asks for it first."""
+    """Operations were sent, and whether they are stored as was asked is not known: nobody answered; or they are stored,
+    and of `asked` copies of the `level` only `confirmed` were. Their identities are fixed: the node's next call, or
+    `app.settle()`, sends the same again, so that each is stored once. Do not enqueue them anew: `app.attach(
+    error.operation)` is the handle of the first of `operations`, and after a map `error.batch` that of all."""
 
 
 class StoreUnsuitable(StoreError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.decode import exception_of, value_of
@@ -16,13 +16,13 @@ from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.markup import bar, card, drawn, status_cell, table
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.status import Status
-from blazing_nb.errors import BatchUnfinished, BlazingError, OperationTimeout, StoreUnavailable
+from blazing_nb.errors import BatchUnfinished, OperationTimeout, OperationUncertain
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from blazing_nb.client.app import Blazing
-    from blazing_nb.client.node import Call, NodeWriter
+    from blazing_nb.client.node import Call, NodeWriter, Pending
 
 
 FAILURES = 3
@@ -43,6 +43,7 @@ class Batch:
         self._app = app
         self.name = name
         self._ranges: list[Range] = []
+        self._open: list[tuple[int, Pending]] = []
         self._starts: list[int] = []
         self._size = 0
         for range_ in ranges:
@@ -113,19 +114,42 @@ class Batch:
             >>> len(double.map([1, 2]).ids())
             2
         """
+        self._refresh()
         return [op for range_ in self._ranges for op in range_.ids()]
 
     def extend(self, writer: NodeWriter, call: Call) -> None:
         """Enqueue further items at the end."""
         slot = self._results.grow(len(call.prepared))
         try:
-            range_ = writer.send(call, self._results, slot)
-        except StoreUnavailable:
+            self._append(writer.send(call, self._results, slot))
+        except BaseException as error:
+            pending = writer.unsettled
+            if pending is None or pending.results is not self._results or pending.slot != slot:
+                self._results.shrink(len(call.prepared))
+            else:
+                self._open.append((len(self._ranges), pending))
+                self._append(pending.range)
+            if isinstance(error, OperationUncertain):
+                error.fields["batch"] = self
             raise
-        except BlazingError:
-            self._results.shrink(len(call.prepared))
-            raise
-        self._append(range_)
+
+    @property
+    def uncertain(self) -> list[OperationId]:
+        """Operations that were sent and not answered: the store has them, or not. All others are certain, and empty is
+        the rule. The node's next call, or `app.settle()`, settles them.
+
+        Examples:
+            >>> double.map([1, 2]).uncertain
+            []
+        """
+        self._refresh()
+        return [op for _, pending in self._open for op in pending.range.ids()]
+
+    def _refresh(self) -> None:
+        """Take the identities of what was settled meanwhile: a shared NODE_ID gives it others."""
+        for at, pending in self._open:
+            self._ranges[at] = pending.range
+        self._open = [(at, pending) for at, pending in self._open if not pending.settled]
 
     @property
     def done_count(self) -> int:
@@ -262,7 +286,8 @@ class Batch:
         return self.results(0)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an operation, as far as known here: times in seconds, moments in UTC.
+        """One row an operation, as far as known here: times in seconds, moments in UTC. `status` is "uncertain" where
+        the store did not answer whether it has it.
 
         Examples:
             >>> batch = double.map([1, 2])
@@ -273,16 +298,17 @@ class Batch:
         """
         import pandas as pd
 
-        rows = [self._row(i, record) for i, record in enumerate(self._results.records)]
+        uncertain = set(self.uncertain)
+        rows = [self._row(i, record, uncertain) for i, record in enumerate(self._results.records)]
         frame = pd.DataFrame(rows, columns=_COLUMNS)
         for moment in ("enqueued_at", "started_at"):
             frame[moment] = pd.to_datetime(frame[moment], unit="ms", utc=True)
         return frame
 
-    def _row(self, index: int, record: bytes | None) -> list[Any]:
+    def _row(self, index: int, record: bytes | None, uncertain: Collection[OperationId]) -> list[Any]:
         op = self._id(index)
         if record is None:
-            return [op.text, "not finished", *[None] * (len(_COLUMNS) - 2)]
+            return [op.text, "uncertain" if op in uncertain else "not finished", *[None] * (len(_COLUMNS) - 2)]
         outcome = decode_outcome(record)
         ok = outcome.status is Status.SUCCEEDED
         value = self._value(index, record, True)
@@ -327,6 +353,8 @@ class Batch:
         self._size += len(range_)
 
     def _id(self, index: int) -> OperationId:
+        if self._open:
+            self._refresh()
         at = bisect_right(self._starts, index) - 1
         r = self._ranges[at]
         return OperationId(r.step, r.prio, r.node, r.incarnation, r.first + index - self._starts[at])

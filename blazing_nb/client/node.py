@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from blazing_nb.client.listener import Listener
 from blazing_nb.client.results import Results
-from blazing_nb.core.codec import PLAIN, Prepared, seal_call
-from blazing_nb.core.dot import Range
+from blazing_nb.core.codec import PLAIN, RESULT, Prepared, encode_failure, seal_call
+from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import BlazingError, OperationUncertain, ScriptRefused, StoreUnavailable
 from blazing_nb.store.durability import MEMORY
@@ -45,12 +46,15 @@ class Call(msgspec.Struct, frozen=True):
     durability: str = MEMORY
 
 
-class _Pending(msgspec.Struct):
+class Pending(msgspec.Struct, eq=False):
+    """A call with its identities. `settled`: whether the store has it is known."""
+
     call: Call
     results: Results
     slot: int
     range: Range
     chunk: Chunk
+    settled: bool = False
 
 
 class NodeWriter:
@@ -65,7 +69,7 @@ class NodeWriter:
         self._listener = listener
         self._next = 1
         self._lock = threading.RLock()
-        self._unsettled: _Pending | None = None
+        self._unsettled: Pending | None = None
 
     def __repr__(self) -> str:
         return f"<NodeWriter {self.name} incarnation={self.incarnation} next={self._next}>"
@@ -75,47 +79,55 @@ class NodeWriter:
 
         Raises:
             SegmentFull, BatchExists: nothing was stored.
-            StoreUnavailable, OperationUncertain: not known, or not as well kept as asked; the next call settles it
-                first.
+            StoreUnavailable: nothing of this call was sent.
+            OperationUncertain: not known, or not as well kept as asked; the next call settles it first.
         """
         with self._lock:
             self.settle()
             if not self.incarnation:
                 self._open()
             pending = self._unsettled = self._identify(call, results, slot)
-            return self._deliver(pending)
+            try:
+                self._deliver(pending)
+            except StoreUnavailable as error:
+                raise _uncertain(pending, error) from error.__cause__
+            except BlazingError:
+                self._listener.untrack(pending.range, pending.results)
+                raise
+            return pending.range
+
+    @property
+    def unsettled(self) -> Pending | None:
+        """The call that was sent and not answered."""
+        return self._unsettled
 
     def settle(self) -> None:
         """Send what an interruption left, if anything."""
         with self._lock:
-            if self._unsettled is None:
+            pending = self._unsettled
+            if pending is None:
                 return
             try:
-                self._deliver(self._unsettled)
+                self._deliver(pending)
             except StoreUnavailable:
                 raise
             except BlazingError as error:
                 log.warning("an interrupted enqueue of %s was refused when it was settled: %s", self.name, error)
+                self._listener.conclude(pending.range, refused(self._app, self._ring, error))
 
-    def _deliver(self, pending: _Pending) -> Range:
-        while True:
-            try:
-                answer = self._enqueue(pending)
-            except OperationUncertain as error:
-                error.fields |= {"operation": pending.range.at(0).text, "operations": len(pending.range)}
-                raise
-            except StoreUnavailable:
-                raise
-            except BlazingError:
-                self._unsettled = None
-                self._listener.untrack(pending.range, pending.results)
-                raise
-            if answer != "fenced":
-                self._unsettled = None
-                return pending.range
-            pending = self._unsettled = self._move(pending)
+    def _deliver(self, pending: Pending) -> None:
+        """Send until the store has answered for these operations, or refused them."""
+        try:
+            while self._enqueue(pending) == "fenced":
+                self._move(pending)
+        except StoreUnavailable:
+            raise
+        except BlazingError:
+            self._unsettled, pending.settled = None, True
+            raise
+        self._unsettled, pending.settled = None, True
 
-    def _enqueue(self, pending: _Pending) -> str:
+    def _enqueue(self, pending: Pending) -> str:
         """What waits for many has them registered first; twice where that took so long that it had expired."""
         for last in (False, True):
             for join in pending.chunk.joins:
@@ -136,7 +148,7 @@ class NodeWriter:
         self._listener.open(self.name, incarnation, wake=wake)
         self.incarnation, self._next = incarnation, 1
 
-    def _identify(self, call: Call, results: Results, slot: int) -> _Pending:
+    def _identify(self, call: Call, results: Results, slot: int) -> Pending:
         first = self._next
         last = first + len(call.prepared) - 1
         range_ = Range(call.step, call.prio, self.name, self.incarnation, first, last)
@@ -159,7 +171,7 @@ class NodeWriter:
         )
         self._listener.track(range_, results, slot)
         self._next = last + 1
-        return _Pending(call, results, slot, range_, chunk)
+        return Pending(call, results, slot, range_, chunk)
 
     def _sealed(self, call: Call, range_: Range) -> list[bytes]:
         code, ring = call.code, self._ring
@@ -174,7 +186,7 @@ class NodeWriter:
                 payloads.append(seal_call(prepared, code, ring, ctx, call.options))
         return payloads
 
-    def _move(self, pending: _Pending) -> _Pending:
+    def _move(self, pending: Pending) -> None:
         """The incarnation was fenced: the same operations under a new one."""
         warnings.warn(
             f"NODE_ID {self.name!r} is used by another process too; {len(pending.chunk.payloads)} operations were sent "
@@ -184,4 +196,29 @@ class NodeWriter:
         )
         self._listener.untrack(pending.range, pending.results)
         self._open()
-        return self._identify(pending.call, pending.results, pending.slot)
+        moved = self._identify(pending.call, pending.results, pending.slot)
+        pending.range, pending.chunk = moved.range, moved.chunk
+
+
+def refused(app: str, ring: KeyRing, error: BlazingError) -> Callable[[OperationId], bytes]:
+    """What operations end as that the store refused when nobody waited for its answer any more."""
+
+    def record(op: OperationId) -> bytes:
+        ctx = context(app, op.step, RESULT, op.text)
+        return b"F0-0;" + encode_body(0, 0, 0, 0, 0, encode_failure(error, ring, ctx))
+
+    return record
+
+
+def _uncertain(pending: Pending, error: StoreUnavailable) -> OperationUncertain:
+    which = {"operation": pending.range.at(0).text, "operations": len(pending.range)}
+    if isinstance(error, OperationUncertain):  # they are stored, and not confirmed to the level
+        error.fields |= which
+        return error
+    count = "1 operation was" if len(pending.range) == 1 else f"{len(pending.range)} operations were"
+    return OperationUncertain(
+        f"{count} sent, and the store did not answer whether it has them ({error}). Do not enqueue anew: the next "
+        "call, or app.settle(), sends the same again, and each is stored once.",
+        **which,
+        **error.fields,
+    )

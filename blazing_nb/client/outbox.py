@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from blazing_nb.client.listener import Listener
-from blazing_nb.client.node import Call, NodeWriter
+from blazing_nb.client.node import Call, NodeWriter, refused
 from blazing_nb.client.results import Results
 from blazing_nb.client.spool import Parcel, Refused, Spool
-from blazing_nb.core.codec import RESULT, encode_failure
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.markup import card, drawn, table
-from blazing_nb.core.outcome import encode_body
-from blazing_nb.core.signature import KeyRing, context
+from blazing_nb.core.signature import KeyRing
 from blazing_nb.core.snapshot import OutboxState, Snapshot
 from blazing_nb.core.text import one_line
 from blazing_nb.errors import (
@@ -43,7 +41,7 @@ from blazing_nb.store.join import register
 from blazing_nb.store.store import Chunk, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 log = logging.getLogger(__name__)
 CAP = 1_000_000
@@ -351,14 +349,7 @@ class Outbox:
                 chunk.first,
                 chunk.first + len(chunk.payloads) - 1,
             )
-            self._listener.conclude(range_, self._failure(range_, error))
-
-    def _failure(self, range_: Range, error: BlazingError) -> Callable[[OperationId], bytes]:
-        def record(op: OperationId) -> bytes:
-            ctx = context(self._app, op.step, RESULT, op.text)
-            return b"F0-0;" + encode_body(0, 0, 0, 0, 0, encode_failure(error, self._ring, ctx))
-
-        return record
+            self._listener.conclude(range_, refused(self._app, self._ring, error))
 
 
 def check_options(outbox: object, cap: object) -> None:
@@ -413,6 +404,7 @@ class OutboxWriter(NodeWriter):
         """What may be stored or not goes first."""
         if self._unsettled is not None:
             self._outbox.take(self._unsettled.chunk)
+            self._unsettled.settled = True
             self._unsettled = None
 
 

@@ -172,8 +172,9 @@ class Step:
         Raises:
             InvalidArguments, ValueNotSerializable, PayloadTooLarge: nothing was sent.
             SegmentFull: the segment is at its cap; nothing was sent.
-            StoreUnavailable: the store did not answer within its deadline.
-            OperationUncertain: it is stored, and not confirmed to the durability asked for.
+            StoreUnavailable: the store did not answer within its deadline; nothing was sent.
+            OperationUncertain: it was sent, and the store did not answer whether it has it; or it is stored, and not
+                confirmed to the durability asked for. `app.settle()` sends the same again.
 
         Examples:
             >>> double.enqueue(double.enqueue(5)).result(timeout=10)  # the second waits for the first
@@ -352,6 +353,7 @@ class Step:
         Raises:
             BatchExists: the name is taken and `resume` is not given. Nothing was sent.
             InvalidArguments, ValueNotSerializable, PayloadTooLarge: of an item; `sent` says how many went before it.
+            OperationUncertain: of a chunk; `batch` has the handle of all that went, and says which are uncertain.
 
         Examples:
             >>> double.map(range(4)).results(timeout=10)

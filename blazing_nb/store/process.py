@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+PS_S = 5.0
+
 
 def unique_name() -> str:
     """A name for this process that says where it runs, fit for keys."""
@@ -48,8 +50,7 @@ def is_stopped(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/stat").exists():
             return False
-    command = ["ps", "-o", "stat=", "-p", str(pid)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip().startswith("T")
+    return _ps(pid, "stat=").startswith("T")
 
 
 def memory_bytes(pid: int) -> int:
@@ -59,9 +60,7 @@ def memory_bytes(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/statm").exists():
             return 0
-    command = ["ps", "-o", "rss=", "-p", str(pid)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return int(found or 0) * 1024
+    return int(_ps(pid, "rss=") or 0) * 1024
 
 
 def host_name() -> str:
@@ -70,8 +69,7 @@ def host_name() -> str:
 
 
 def _from_ps(pid: int) -> str | None:
-    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    found = _ps(pid, "stat=,lstart=")
     state, _, start = found.partition(" ")
     return None if not found or state.startswith("Z") else start.strip()
 
@@ -81,3 +79,9 @@ def is_traced() -> bool:
     where it is installed, and a span that nobody gets costs as much as a short step."""
     trace = sys.modules.get("opentelemetry.trace")
     return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def _ps(pid: int, columns: str) -> str:
+    """What `ps` says of a process; empty where there is none."""
+    command = ["ps", "-o", columns, "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PS_S).stdout.strip()

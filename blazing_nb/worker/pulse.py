@@ -18,6 +18,7 @@ from blazing_nb.store.process import is_owner_alive, is_stopped, owner
 from blazing_nb.store.store import Store
 
 COMMAND = [sys.executable, "-m", "blazing_nb.worker.pulse"]
+STOP_S = 5.0
 
 
 class Pulse:
@@ -45,7 +46,11 @@ class Pulse:
         if process is not None and process.stdin is not None:
             process.stdin.close()
             process.terminate()
-            process.wait()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()  # somebody has stopped it
+                process.wait()
 
 
 def beat(orders: dict[str, str | int]) -> None:
