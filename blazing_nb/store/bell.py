@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from blazing_nb.store.connection import TRANSIENT, Connection
+from blazing_nb.store.connection import TRANSIENT, Connection, packed
 
 log = logging.getLogger(__name__)
 WAIT_S = 1
@@ -39,7 +39,7 @@ class Bell:
             return False
         try:
             raw = self._connection.open("BLPOP", *keys)
-            raw.send_packed_command(raw.pack_command("BLPOP", *keys, WAIT_S), check_health=False)
+            raw.send_packed_command(packed(raw, ("BLPOP", *keys, WAIT_S)), check_health=False)
         except TRANSIENT as error:
             self._fail(error)
             return False

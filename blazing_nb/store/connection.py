@@ -57,6 +57,11 @@ BACKOFF_BASE_S = 0.02
 BACKOFF_CAP_S = 1.0
 
 
+def packed(raw: Any, args: tuple[Argument, ...]) -> Any:
+    """A command as it is sent. Numbers become text here: a Ctrl-C while hiredis (3.5) does it kills the process."""
+    return raw.pack_command(*(str(word) if isinstance(word, int | float) else word for word in args))
+
+
 class Connection:
     """A connection used by one thread at a time (a lock sees to it); opened at the first call.
 
@@ -151,7 +156,7 @@ class Connection:
         raw = self._at(address)
         done = False
         try:
-            raw.send_packed_command(raw.pack_command(*args), check_health=False)
+            raw.send_packed_command(packed(raw, args), check_health=False)
             reply = raw.read_response(timeout=block_s + self._timeout_s) if block_s else raw.read_response()
             done = True
             self._last = address, raw._sock

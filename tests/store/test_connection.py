@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,3 +112,35 @@ def test_a_connection_that_is_closed_while_it_connects_waits_for_nothing(url: st
     raw.connect = closed_meanwhile
     with pytest.raises(StoreUnavailable):
         connection.call("BLPOP", "nothing", 100, block_s=100)
+
+
+PACKING = """
+import signal, sys, time
+from blazing_nb.store.connection import Connection, packed
+
+class Interrupted(Exception):
+    pass
+
+def interrupt(*_):
+    raise Interrupted
+
+connection = Connection(sys.argv[1])
+raw = connection.open("PING")
+signal.signal(signal.SIGALRM, interrupt)
+end, times = time.monotonic() + 2, 0
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 5e-5)
+        while True:
+            packed(raw, ("EVALSHA", "a" * 40, 1, "k", 1.5, b"x"))
+    except Interrupted:
+        times += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(times)
+"""
+
+
+def test_an_interrupt_while_a_command_is_packed_kills_nobody(url: str) -> None:
+    done = subprocess.run([sys.executable, "-c", PACKING, url], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
