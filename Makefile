@@ -14,7 +14,7 @@ DEMO_STAMP := $(VENV)/.stamp-demo
 TEST_STAMP := $(VENV)/.stamp-test
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: demo test test-fast check audit docs bench flat soak soak-long cuts lab clean
+.PHONY: demo test test-fast check audit docs bench flat soak soak-long failover cuts lab clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -72,6 +72,9 @@ flat: $(DEMO_STAMP)
 soak: $(TEST_STAMP)
 	$(BIN)/python -m tests.fault.soak --ops 20000 --faults 120 --json
 	$(BIN)/python -m tests.fault.zombie --commits 10000 --json
+
+failover: $(TEST_STAMP)
+	$(BIN)/python -m tests.fault.failover --trials 100 --json
 
 soak-long: $(TEST_STAMP)
 	$(BIN)/python -m tests.fault.soak --ops 1000000 --faults 3800 --seed 7 --pace 1000 --nap 0.004 --json

@@ -8,7 +8,7 @@ BlazingError
 │   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
 │   ├── StoreUnavailable (OperationUncertain), StoreUnsuitable, ScriptRefused
-│   ├── SegmentFull, StoreFull, AppDraining, OutboxFull
+│   ├── SegmentFull, StoreFull, AppDraining, OutboxFull, RolledBack
 │   ├── ServerNotFound, ServerFailed: the embedded server
 │   └── LeaseLost: this worker is no longer registered
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe, NotShared
@@ -140,6 +140,11 @@ class OperationUncertain(StoreUnavailable):
     and of `asked` copies of the `level` only `confirmed` were. Their identities are fixed: the node's next call, or
     `app.settle()`, sends the same again, so that each is stored once. Do not enqueue them anew: `app.attach(
     error.operation)` is the handle of the first of `operations`, and after a map `error.batch` that of all."""
+
+
+class RolledBack(StoreError):
+    """The store went back: of what this node wrote, `missing` are not there any more. What is in the redo window is
+    sent again."""
 
 
 class StoreUnsuitable(StoreError):

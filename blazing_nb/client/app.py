@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
+import msgspec
+
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.call import whole
 from blazing_nb.client.caller import Caller
@@ -46,6 +48,7 @@ from blazing_nb.errors import AppClosed, BatchUnknown, OperationUnknown, Unknown
 from blazing_nb.store.address import shown
 from blazing_nb.store.durability import MEMORY, check_level
 from blazing_nb.store.process import unique_name
+from blazing_nb.store.redo import Redo
 from blazing_nb.store.store import Store
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ class Blazing:
         durability: what an enqueue has outlived when it returns. "memory": the server has it; "fsync": its disk has it
             too; "replicated": every replica has it too, else `OperationUncertain`. `options(durability=...)` for a
             call. A server that cannot give it is refused by `StoreUnsuitable` before anything is sent.
+        redo: keep what was acknowledged (100,000 operations, 64 MiB at most) until every replica or the disk has it,
+            and send it again where the store went back; see `app.redo`.
 
     Examples:
         >>> with Blazing("demo") as demo:
@@ -99,6 +104,7 @@ class Blazing:
         outbox: bool | str | os.PathLike[str] = False,
         outbox_cap: int = OUTBOX_CAP,
         durability: str = MEMORY,
+        redo: bool = True,
     ) -> None:
         self.app_id = check_name(app_id, "app_id")
         self._url = url
@@ -111,6 +117,9 @@ class Blazing:
         self.segment_cap = segment_cap
         check_options(outbox, outbox_cap)
         self.durability = check_level(durability)
+        if not isinstance(redo, bool):
+            raise UsageError(f"redo is True or False, not {redo!r}.")
+        self._redoes = redo
         self._outbox_at, self._outbox_cap = outbox, outbox_cap
         self._outbox: Outbox | None = None
         self.steps: dict[str, Step] = {}
@@ -173,25 +182,27 @@ class Blazing:
 
     def _connect(self) -> None:
         store = Store(self.app_id, self._resolve())
-        listener = outbox = None
+        listener = outbox = redo = None
         try:
             if self._outbox_at is False:
                 store.check()
                 store.durability.prepare(store.connection(), self.durability)
                 listener = Listener(store)
+                redo = Redo(store, active=self._redoes, on_back=listener.restart)
             else:
                 spool, listener = (
                     open_spool(self._outbox_at, self.app_id, durable=self.durability != MEMORY),
                     Listener(store),
                 )
-                outbox = Outbox(spool, self.app_id, store.url, listener, self.ring, self._outbox_cap)
+                redo = Redo(store, active=self._redoes, on_back=listener.restart)
+                outbox = Outbox(spool, self.app_id, store.url, listener, self.ring, redo, self._outbox_cap)
                 outbox.check()
         except BaseException:
-            _shut(outbox, listener, store)
+            _shut(outbox, listener, redo, store)
             raise
-        self._store, self._listener, self._outbox = store, listener, outbox
+        self._store, self._listener, self._outbox, self._redo = store, listener, outbox, redo
         # An app that nobody holds any more (its cell was run again) leaves no thread behind.
-        self._shut = weakref.finalize(self, _shut, outbox, listener, store)
+        self._shut = weakref.finalize(self, _shut, outbox, listener, redo, store)
         self._shut.atexit = False
         self._writers: dict[str, NodeWriter] = {}
         self._unique = ""
@@ -263,6 +274,11 @@ class Blazing:
             True
         """
         return self.connect()._outbox if self._outbox_at is not False else None
+
+    @property
+    def redo(self) -> Redo:
+        """What was acknowledged here and may still be lost with its server, and how often the store went back."""
+        return self.connect()._redo
 
     @property
     def url(self) -> str:
@@ -485,6 +501,7 @@ class Blazing:
         """Record a step's code in the store, or in the outbox until it answers."""
         self.connect()
         (self._outbox or self._store).define(step, digest, record, options, limits)
+        self._redo.define(step, digest, record, options, limits)
 
     def recorded(self, name: str, resume: bool) -> list[Range]:
         """What a named batch holds already."""
@@ -517,7 +534,7 @@ class Blazing:
             if writer is None:
                 check_name(name, "NODE_ID")
                 writer = (
-                    NodeWriter(name, self.app_id, self._store, self.ring, self._listener)
+                    NodeWriter(name, self.app_id, self._store, self.ring, self._listener, self._redo)
                     if self._outbox is None
                     else self._outbox.writer(name)
                 )
@@ -754,7 +771,9 @@ class Blazing:
             >>> app.snapshot().app
             'examples'
         """
-        return self.outbox.snapshot() if self.outbox is not None else self.store.snapshot()
+        found = self.outbox.snapshot() if self.outbox is not None else self.store.snapshot()
+        notices = tuple(map(str, self.redo.rollbacks))
+        return msgspec.structs.replace(found, notices=notices) if notices else found
 
     def segments(self) -> pd.DataFrame:
         """Depths of every segment as a frame.
@@ -766,9 +785,13 @@ class Blazing:
         return segments_frame(self.snapshot())
 
 
-def _shut(outbox: Outbox | None, listener: Listener | None, store: Store) -> None:
+def _shut(outbox: Outbox | None, listener: Listener | None, redo: Redo | None, store: Store) -> None:
     if outbox is not None:
         outbox.close()
+    if redo is not None:
+        redo.close()
     if listener is not None:
         listener.close()
     store.close()
+    if redo is not None:
+        redo.join()

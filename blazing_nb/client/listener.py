@@ -93,6 +93,13 @@ class Listener:
             self._store.wake(*self._me)
         self.ask(only=results)
 
+    def restart(self) -> None:
+        """The store went back, and with it the streams: read all of them anew. What arrived stays."""
+        with self._lock:
+            self._positions = dict.fromkeys(self._positions, "0-0")
+            self._consumed.clear()
+        self.ask()
+
     def ask(self, only: Results | None = None) -> None:
         """Ask the state of everything awaited (or of `only`) in few calls."""
         with self._lock:

@@ -22,6 +22,7 @@ from blazing_nb.core.signature import KeyRing, context
 from blazing_nb.errors import BlazingError, OperationUncertain, ScriptRefused, StoreUnavailable
 from blazing_nb.store.durability import MEMORY
 from blazing_nb.store.join import Join, register
+from blazing_nb.store.redo import Redo
 from blazing_nb.store.store import Chunk, Store
 
 log = logging.getLogger(__name__)
@@ -60,13 +61,14 @@ class Pending(msgspec.Struct, eq=False):
 class NodeWriter:
     """One per (process, node name)."""
 
-    def __init__(self, name: str, app: str, store: Store, ring: KeyRing, listener: Listener) -> None:
+    def __init__(self, name: str, app: str, store: Store, ring: KeyRing, listener: Listener, redo: Redo) -> None:
         self.name = name
         self.incarnation = 0
         self._app = app
         self._store = store
         self._ring = ring
         self._listener = listener
+        self._redo = redo
         self._next = 1
         self._lock = threading.RLock()
         self._unsettled: Pending | None = None
@@ -133,7 +135,7 @@ class NodeWriter:
             for join in pending.chunk.joins:
                 register(self._store, pending.range.at(join.at).text, join)
             try:
-                return self._store.enqueue(pending.chunk)
+                return self._redo.enqueue(self._store, pending.chunk)
             except ScriptRefused as error:
                 if last or error.fields.get("code") != "BZJOIN":
                     raise

@@ -38,6 +38,7 @@ from blazing_nb.errors import (
     UsageError,
 )
 from blazing_nb.store.join import register
+from blazing_nb.store.redo import Redo
 from blazing_nb.store.store import Chunk, Store
 
 if TYPE_CHECKING:
@@ -65,15 +66,18 @@ class Outbox:
         True
     """
 
-    def __init__(self, spool: Spool, app: str, url: str, listener: Listener, ring: KeyRing, cap: int) -> None:
+    def __init__(
+        self, spool: Spool, app: str, url: str, listener: Listener, ring: KeyRing, redo: Redo, cap: int
+    ) -> None:
         self._spool = spool
         self._app = app
         self._quick = Store(app, url, timeout_s=SILENCE_S, deadline_s=PATIENCE_S)
         self._store = Store(app, url)
         self._listener = listener
         self._ring = ring
+        self._redo = redo
         self.cap = cap
-        self._own = NodeWriter(spool.node, app, self._quick, ring, listener)
+        self._own = NodeWriter(spool.node, app, self._quick, ring, listener, redo)
         self._changed = threading.Condition(threading.RLock())
         self._closing = threading.Event()
         self._away = spool.depth > 0
@@ -161,7 +165,7 @@ class Outbox:
             self.leave(error)
 
     def writer(self, name: str) -> NodeWriter:
-        return OutboxWriter(name, self._app, self._quick, self._ring, self._listener, self)
+        return OutboxWriter(name, self._app, self._quick, self._ring, self._listener, self._redo, self)
 
     def define(self, step: str, digest: bytes, record: bytes, options: bytes, limits: str) -> None:
         """Record a step in the store, or in the file until it answers."""
@@ -335,7 +339,7 @@ class Outbox:
         for join in chunk.joins:
             op = OperationId(chunk.step, chunk.prio, chunk.node, chunk.incarnation, chunk.first + join.at)
             register(self._store, op.text, join)
-        return self._store.enqueue(chunk)
+        return self._redo.enqueue(self._store, chunk)
 
     def _refuse(self, parcel: Parcel, error: BlazingError) -> None:
         """Put aside; whoever waits for it here learns why."""
@@ -363,8 +367,10 @@ def check_options(outbox: object, cap: object) -> None:
 class OutboxWriter(NodeWriter):
     """The writer of a node whose app has an outbox: what the store does not answer goes there."""
 
-    def __init__(self, name: str, app: str, store: Store, ring: KeyRing, listener: Listener, outbox: Outbox) -> None:
-        super().__init__(name, app, store, ring, listener)
+    def __init__(
+        self, name: str, app: str, store: Store, ring: KeyRing, listener: Listener, redo: Redo, outbox: Outbox
+    ) -> None:
+        super().__init__(name, app, store, ring, listener, redo)
         self._outbox = outbox
 
     def send(self, call: Call, results: Results, slot: int) -> Range:

@@ -544,7 +544,7 @@ class Step:
                 "Which operation has a key only the store can say, and it is out of reach: go without key=, or wait."
             )
         with self._sending(1) as own:
-            return OperationId.parse(self.app.store.enqueue(self._keyed(prepared, own)))
+            return OperationId.parse(self.app.redo.enqueue(self.app.store, self._keyed(prepared, own)))
 
     def _keyed(self, prepared: Prepared, own: bytes) -> Chunk:
         options, code = self._options, self.code()

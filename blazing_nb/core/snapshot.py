@@ -125,6 +125,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     workers: list[Worker]
     needs: list[Need] = []
     outboxes: tuple[OutboxState, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         alarms = f", {len(self.alarms)} alarms" if self.alarms else ""
@@ -201,6 +202,7 @@ class Snapshot(msgspec.Struct, frozen=True):
             f"{need.operations} operations of {need.step} wait for a worker of Python {need.python}"
             for need in self.needs
         ]
+        found += self.notices
         for outbox in self.outboxes:
             if outbox.away_ms:
                 found.append(f"the store is out of reach for {outbox.away_ms / 1000:.0f} s; counts are the last known")

@@ -31,7 +31,7 @@ class Durability:
     """
 
     def __init__(self, mark: str, timeout_s: float) -> None:
-        self._mark = mark
+        self.mark = mark
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._looked_s = {level: -LOOK_S for level in LEVELS}
@@ -87,7 +87,7 @@ class Durability:
         """How many confirmed it; None where the socket is gone."""
         timeout_ms = round(self._timeout_s * 1000)
         try:
-            if repeated and connection.confirm("SET", self._mark, "1") is None:
+            if repeated and connection.confirm("SET", self.mark, "1") is None:
                 return None
             if level == FSYNC:
                 reply = connection.confirm("WAITAOF", 1, 0, timeout_ms, block_s=self._timeout_s)

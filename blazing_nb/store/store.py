@@ -20,7 +20,15 @@ from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.effect import Effect
 from blazing_nb.core.name import check_name
 from blazing_nb.core.snapshot import Snapshot
-from blazing_nb.errors import AppDraining, BatchExists, ScriptRefused, SegmentFull, StoreFull, StoreUnsuitable
+from blazing_nb.errors import (
+    AppDraining,
+    BatchExists,
+    RolledBack,
+    ScriptRefused,
+    SegmentFull,
+    StoreFull,
+    StoreUnsuitable,
+)
 from blazing_nb.store import script
 from blazing_nb.store.connection import Connection, Reply
 from blazing_nb.store.durability import MEMORY, Durability
@@ -57,6 +65,7 @@ class Chunk(msgspec.Struct, frozen=True):
     key: str = ""
     joins: Sequence[Join] = ()
     durability: str = MEMORY
+    before: int = 0
 
 
 class Follow(msgspec.Struct, array_like=True):
@@ -506,6 +515,9 @@ def _enqueue_refusal(error: ScriptRefused, chunk: Chunk) -> Exception:
     fields = error.fields
     if fields.get("code") == "BZDRAIN":
         return AppDraining("The app is drained: it accepts no new operations until %blazing resume or app.resume().")
+    if fields.get("code") == "BZROLLBACK":
+        missing = int(str(fields["missing"]))
+        return RolledBack(f"The store went back: {missing} operations of {chunk.node} are gone.", missing=missing)
     if fields.get("code") == "BZFULL":
         depth, cap = int(str(fields["depth"])), int(str(fields["cap"]))
         return SegmentFull(

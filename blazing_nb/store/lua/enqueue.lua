@@ -3,13 +3,13 @@
 -- KEYS    1 meta (hash); derives seg:<segment> (stream), segs (zset), last (hash), active:<step>:<prio> (zset),
 -- KEYS    uniq:<step>:<key> (string), parked:<step> (zset), out:<chunk> (hash), batch:<name> (list), batches (zset), bell:<step> (list), stats:<step> (hash), ts (stream)
 -- ARGV    1 now_ms, empty for the server's TIME
--- ARGV    2 request: {step, prio, node, incarnation (text), first (counter), cap (0: none), batch, offset,
+-- ARGV    2 request: {step, prio, node, incarnation (text), first (counter), before (its writer's last counter in that segment, 0: unknown), cap (0: none), batch, offset,
 -- ARGV    delay_ms, at_ms, expires_ms, expires_at_ms (0: none), key ("": none; one operation, in a segment of the store's)}
 -- ARGV    joins (of delayed ones): {{place in this call from 0, groups, members as of `join`, {} where they were registered by it}, ...}
 -- ARGV    3... payloads, one an operation
 -- REPLY   "added" | "known" (stored before: a repeated call) | "fenced" (a newer incarnation wrote; never stored);
 -- REPLY   with a key: the operation's id, given by the store
--- REJECT  BZDRAIN app=draining; BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>;
+-- REJECT  BZROLLBACK missing=<counters that the store has lost>; BZDRAIN app=draining; BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>;
 -- REJECT  BZJOIN registered=<n> total=<n> (register again); BZARG payloads=0
 -- COST    O(operations + members)
 -- KEEPS   an operation with a join exists and its join is sealed, or neither; ids of a segment only grow; a call is stored whole or not at all, once

@@ -15,6 +15,7 @@ local now = clock(ARGV[1])
 local last = tonumber(redis.call('HGET', KEYS[1], 'incarnation') or '0')
 local incarnation = string.format('%.0f', math.max(now * 2048 + q.random, last + 1))
 redis.call('HSET', KEYS[1], 'incarnation', incarnation)
+redis.call('HSETNX', KEYS[1], 'epoch', incarnation)
 if q.kind == 'node' then
   redis.call('HSET', P .. 'nodes', q.name, incarnation)
   return incarnation
