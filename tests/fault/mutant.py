@@ -119,6 +119,8 @@ MUTANTS = {
     "parking_counts_as_a_claim": Mutant("_park", "'@parked', 0, id, 'JUSTID')", "'@parked', 0, id)"),
     "unfair": Mutant("_take", "math.ceil(left / (#names - i + 1))", "left"),
     "zombie_may_claim": Mutant("turn", "if not redis.call('ZSCORE', P .. 'workers', q.worker) then", "if false then"),
+    "rollback_is_not_noticed": Mutant("_known", "if missing > 0 and tonumber(incarnation) <=", "if 1 > 1 and 1 <="),
+    "rollback_of_a_part_is_not_noticed": Mutant("_known", "missing - tonumber(counter)", "tonumber(counter) - missing"),
     "enqueue_forgets_known": Mutant("_known", "and 'known' end", "and 'added' end"),
     "old_incarnation_is_known": Mutant("_known", "and 'known' or 'fenced'", "and 'known' or 'known'"),
     "cap_ignored": Mutant("enqueue", "if q.cap > 0 and", "if false and"),

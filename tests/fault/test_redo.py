@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from blazing_nb import Blazing, Worker, errors
 from blazing_nb.store import redo as redo_module
 from blazing_nb.store.candidate import find_binary
-from blazing_nb.store.store import Chunk, Store
 from tests.client.test_node import same
 from tests.deployment import HOST, Deployment, ask, free_ports, until
 from tests.fault.failover import MODES, is_good, summary, trial
@@ -139,27 +137,3 @@ def test_what_a_replica_or_a_file_has_is_kept_no_longer(how: str, app_id: str, m
             assert app.redo.rollbacks == []
     finally:
         servers.close()
-
-
-def test_an_enqueue_behind_what_is_gone_is_refused_and_writes_nothing(url: str, app_id: str) -> None:
-    store = Store(app_id, url)
-    node = store.open_node("n1")
-
-    def chunk(first: int, n: int = 1, **options: Any) -> Chunk:
-        return Chunk("f", "n", "n1", node, first, [b"p"] * n, **options)
-
-    for _ in range(2):
-        with pytest.raises(errors.RolledBack) as caught:
-            store.enqueue(chunk(8, before=7))
-        assert caught.value.missing == 7
-    assert store.snapshot().waiting == 0
-    assert store.enqueue(chunk(1, 4)) == "added"
-    with pytest.raises(errors.RolledBack) as caught:
-        store.enqueue(chunk(8, before=7))
-    assert caught.value.missing == 3
-    assert store.enqueue(chunk(5, 3)) == "added"
-    assert [store.enqueue(chunk(8, before=7)) for _ in range(2)] == ["added", "known"]
-    newer = store.open_node("n1")
-    assert store.enqueue(Chunk("f", "n", "n1", newer, 1, [b"p"])) == "added"
-    assert store.enqueue(chunk(9, before=8)) == "fenced"
-    store.close()

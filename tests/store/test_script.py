@@ -126,6 +126,25 @@ def test_an_old_incarnation_is_fenced_and_what_it_stored_is_known(bench: Bench) 
     assert len(ids(bench.claim(bench.a))) == 3
 
 
+def test_an_enqueue_behind_what_is_gone_is_refused_and_writes_nothing(bench: Bench) -> None:
+    def send(first: int, n: int = 1, *, node: int = bench.node, before: int = 0) -> str:
+        return bench.store.enqueue(Chunk("f", "n", "n1", node, first, [b"p"] * n, before=before), now_ms=T0)
+
+    for _ in range(2):
+        with pytest.raises(errors.RolledBack) as caught:
+            send(8, before=7)
+        assert caught.value.missing == 7
+    assert bench.store.snapshot(now_ms=T0).waiting == 0
+    assert send(1, 4) == "added"
+    with pytest.raises(errors.RolledBack) as caught:
+        send(8, before=7)
+    assert caught.value.missing == 3
+    assert send(5, 3) == "added"
+    assert [send(8, before=7) for _ in range(2)] == ["added", "known"]
+    assert send(1, node=bench.store.open_node("n1", now_ms=T0)) == "added"
+    assert send(9, before=8) == "fenced"
+
+
 def test_a_full_segment_refuses_before_anything_is_written(bench: Bench) -> None:
     bench.enqueue(8)
     with pytest.raises(SegmentFull) as caught:
