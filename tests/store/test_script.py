@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from blazing_nb.core.dot import OperationId
-from blazing_nb.errors import AppDraining, BatchExists, ScriptRefused, SegmentFull
+from blazing_nb.errors import AppDraining, BatchExists, RolledBack, ScriptRefused, SegmentFull
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.store import Chunk, Group, Store
 
@@ -131,12 +131,12 @@ def test_an_enqueue_behind_what_is_gone_is_refused_and_writes_nothing(bench: Ben
         return bench.store.enqueue(Chunk("f", "n", "n1", node, first, [b"p"] * n, before=before), now_ms=T0)
 
     for _ in range(2):
-        with pytest.raises(errors.RolledBack) as caught:
+        with pytest.raises(RolledBack) as caught:
             send(8, before=7)
         assert caught.value.missing == 7
     assert bench.store.snapshot(now_ms=T0).waiting == 0
     assert send(1, 4) == "added"
-    with pytest.raises(errors.RolledBack) as caught:
+    with pytest.raises(RolledBack) as caught:
         send(8, before=7)
     assert caught.value.missing == 3
     assert send(5, 3) == "added"
