@@ -91,6 +91,15 @@ class AppClosed(UsageError):
     """The app was closed; make a new `Blazing(...)`."""
 
 
+class ShardsFixed(UsageError):
+    """The app exists with another number of shards, which is fixed when an app is created: leave `shards=` out, or
+    create an app of another name and let this one be drained."""
+
+
+class NotSharded(UsageError):
+    """An app of several shards cannot do this, since it would have to be atomic over two of them."""
+
+
 class ExecutorClosed(UsageError, RuntimeError):
     """The executor was shut down; get another by `app.executor()`."""
 

@@ -116,6 +116,7 @@ def blazing_home(short_dir: Path) -> Iterator[Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "what the tests' store is: redis (default), valkey, sentinel or cluster; or BLAZING_TEST_SERVER"
+    parser.addoption("--shards", type=int, default=1, help="how many shards the tests' apps have")
     parser.addoption("--server", default=os.environ.get("BLAZING_TEST_SERVER", ""), help=text)
 
 
@@ -165,8 +166,13 @@ def stop_everything(home: Path) -> None:
 
 
 @pytest.fixture
-def app_id() -> str:
-    return f"t{os.getpid()}-{next(_numbers)}"
+def app_id(request: pytest.FixtureRequest) -> str:
+    made, shards = f"t{os.getpid()}-{next(_numbers)}", request.config.getoption("--shards")
+    if shards > 1:
+        from blazing_nb.store.shards import open_store
+
+        open_store(made, request.getfixturevalue("url"), shards=shards).close()
+    return made
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from blazing_nb.client.failed import Failed
 from blazing_nb.client.gathering import Handle, as_completed
 from blazing_nb.client.hook import define_hook
 from blazing_nb.client.listener import Listener
+from blazing_nb.client.listeners import listen
 from blazing_nb.client.listing import Listing
 from blazing_nb.client.monitor import roll_ups_frame, segments_frame
 from blazing_nb.client.node import NodeWriter
@@ -44,11 +45,12 @@ from blazing_nb.core.reference import Ref
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.core.status import Status
-from blazing_nb.errors import AppClosed, BatchUnknown, OperationUnknown, UnknownStep, UsageError
+from blazing_nb.errors import AppClosed, BatchUnknown, NotSharded, OperationUnknown, UnknownStep, UsageError
 from blazing_nb.store.address import shown
 from blazing_nb.store.durability import MEMORY, check_level
 from blazing_nb.store.process import unique_name
 from blazing_nb.store.redo import Redo
+from blazing_nb.store.shards import open_store
 from blazing_nb.store.store import Store
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ class Blazing:
             call. A server that cannot give it is refused by `StoreUnsuitable` before anything is sent.
         redo: keep what was acknowledged (100,000 operations, 64 MiB at most) until every replica or the disk has it,
             and send it again where the store went back; see `app.redo`.
+        shards: how many parts of a cluster the app is spread over, fixed when it is created; default: as many as it
+            has, one where it is new. A node's operations are in the part that a hash of its name says.
 
     Examples:
         >>> with Blazing("demo") as demo:
@@ -105,6 +109,7 @@ class Blazing:
         outbox_cap: int = OUTBOX_CAP,
         durability: str = MEMORY,
         redo: bool = True,
+        shards: int | None = None,
     ) -> None:
         self.app_id = check_name(app_id, "app_id")
         self._url = url
@@ -121,6 +126,9 @@ class Blazing:
             raise UsageError(f"redo is True or False, not {redo!r}.")
         self._redoes = redo
         self._outbox_at, self._outbox_cap = outbox, outbox_cap
+        if outbox is not False and shards not in (None, 1):
+            raise NotSharded("An app of several shards has no outbox yet: leave outbox= or shards= out.")
+        self._shards = shards
         self._outbox: Outbox | None = None
         self.steps: dict[str, Step] = {}
         self.workers = Workers(self)
@@ -181,25 +189,7 @@ class Blazing:
         return self
 
     def _connect(self) -> None:
-        store = Store(self.app_id, self._resolve())
-        listener = outbox = redo = None
-        try:
-            if self._outbox_at is False:
-                store.check()
-                store.durability.prepare(store.connection(), self.durability)
-                listener = Listener(store)
-                redo = Redo(store, active=self._redoes, on_back=listener.restart)
-            else:
-                spool, listener = (
-                    open_spool(self._outbox_at, self.app_id, durable=self.durability != MEMORY),
-                    Listener(store),
-                )
-                redo = Redo(store, active=self._redoes, on_back=listener.restart)
-                outbox = Outbox(spool, self.app_id, store.url, listener, self.ring, redo, self._outbox_cap)
-                outbox.check()
-        except BaseException:
-            _shut(outbox, listener, redo, store)
-            raise
+        store, listener, redo, outbox = self._reach() if self._outbox_at is False else self._spooled()
         self._store, self._listener, self._outbox, self._redo = store, listener, outbox, redo
         # An app that nobody holds any more (its cell was run again) leaves no thread behind.
         self._shut = weakref.finalize(self, _shut, outbox, listener, redo, store)
@@ -209,6 +199,34 @@ class Blazing:
         self.session = next(_sessions)
         self._pid = os.getpid()
         self.define_hook()
+
+    def _reach(self) -> tuple[Store, Listener, Redo, None]:
+        store = open_store(self.app_id, self._resolve(), shards=self._shards)
+        try:
+            store.check()
+            store.prepare(self.durability)
+            listener = listen(store)
+        except BaseException:
+            store.close()
+            raise
+        # Of several shards each would have a window of its own.
+        redo = Redo(store, active=self._redoes and store.count == 1, on_back=listener.restart)
+        return store, listener, redo, None
+
+    def _spooled(self) -> tuple[Store, Listener, Redo, Outbox]:
+        """With an outbox the store may be away."""
+        store = Store(self.app_id, self._resolve())
+        listener = outbox = redo = None
+        try:
+            spool = open_spool(self._outbox_at, self.app_id, durable=self.durability != MEMORY)
+            listener = Listener(store)
+            redo = Redo(store, active=self._redoes, on_back=listener.restart)
+            outbox = Outbox(spool, self.app_id, store.url, listener, self.ring, redo, self._outbox_cap)
+            outbox.check()
+            return store, listener, redo, outbox
+        except BaseException:
+            _shut(outbox, listener, redo, store)
+            raise
 
     def _resolve(self) -> str:
         url = self._url or os.environ.get("BLAZING_REDIS_URL")

@@ -77,10 +77,12 @@ class Listener:
         for results in touched:
             results.announce()
 
-    def attach(self, ranges: Iterable[Range], results: Results) -> None:
-        """Fill `results` with operations of any node: follow first, then ask what is final already."""
-        slot, fresh = 0, False
+    def attach(self, ranges: Iterable[Range], results: Results, slots: Iterable[int] | None = None) -> None:
+        """Fill `results` with operations of any node: follow first, then ask what is final already. `slots`: where each
+        range begins; default: one after the other."""
+        slot, fresh, begins = 0, False, None if slots is None else iter(slots)
         for range_ in ranges:
+            slot = slot if begins is None else next(begins)
             which = (range_.node, range_.incarnation)
             with self._lock:
                 if which not in self._trackers:

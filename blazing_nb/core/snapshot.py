@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import msgspec
 
 from blazing_nb.core.bulletin import Bulletin
@@ -53,6 +56,22 @@ class Step(msgspec.Struct, frozen=True):
     @property
     def finished(self) -> int:
         return self.succeeded + self.failed + self.cancelled + self.expired + self.lost
+
+
+def merge_steps(parts: Iterable[Iterable[Step]]) -> list[Step]:
+    """The same steps in several shards as one: totals and histograms are sums."""
+    found: dict[str, Step] = {}
+    for step in (step for part in parts for step in part):
+        found[step.step] = _sum(found[step.step], step) if step.step in found else step
+    return list(found.values())
+
+
+def _sum(one: Step, other: Step) -> Step:
+    row: dict[str, Any] = {"step": one.step}
+    for name in Step.__struct_fields__[1:]:
+        a, b = getattr(one, name), getattr(other, name)
+        row[name] = {k: a.get(k, 0) + b.get(k, 0) for k in a | b} if isinstance(a, dict) else a + b
+    return Step(**row)
 
 
 class Worker(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ OF_CLIENTS = frozenset(
 OF_WORKERS = frozenset({"heartbeat", "log", "recover", "release", "report", "retire", "tick", "turn", "upcoming"})
 CONNECTING = frozenset({"client|setname", "eval", "evalsha", "info", "ping", "select", "time"})
 CLIENT_COMMANDS = CONNECTING | frozenset(
-    "exists get hget hgetall hmget lrange pexpire set smembers xadd xinfo|groups xpending xrange xread "  # noqa: SIM905
+    "exists get hget hgetall hmget hsetnx lrange pexpire set smembers xadd xinfo|groups xpending xrange xread "  # noqa: SIM905
     "xrevrange xtrim zcount zrange zrevrange zrevrangebyscore".split()
 )
 DURABLE = frozenset({"command|info", "config|get", "wait", "waitaof"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -50,7 +52,19 @@ def workers(store: Store) -> list[Worker]:
 
 
 def finished(store: Store, *, letters: str = "", step: str = "", since_ms: int = 0) -> Iterator[list[FinishedRow]]:
-    """Finished operations in pages, the chunks with the newest commit first. `letters`: of the records, "" for all."""
+    """Finished operations in pages, the chunks with the newest commit first, from each shard by turns. `letters`: of
+    the records, "" for all."""
+    pages = [_finished_pages(shard, letters, step, since_ms) for shard in store.shards]
+    while pages:
+        for one in list(pages):
+            page = next(one, None)
+            if page is None:
+                pages.remove(one)
+            else:
+                yield page
+
+
+def _finished_pages(store: Store, letters: str, step: str, since_ms: int) -> Iterator[list[FinishedRow]]:
     seen: set[bytes] = set()
     bound: str = "+inf"
     while True:
@@ -76,10 +90,11 @@ def _finished(row: Sequence[Any]) -> FinishedRow:
 
 def live(store: Store, *, step: str = "", pending: bool) -> Iterator[list[OperationId]]:
     """Operations that are not final in pages: claimed and parked ones (`pending`), or those that wait."""
-    for name in store.connection().call("ZRANGE", f"{store.keys.prefix}segs", 0, -1):
-        segment = name.decode()
-        if not step or segment.partition(":")[0] == step:
-            yield from (_pending if pending else _waiting)(store, segment)
+    for shard in store.shards:
+        for name in shard.connection().call("ZRANGE", f"{shard.keys.prefix}segs", 0, -1):
+            segment = name.decode()
+            if not step or segment.partition(":")[0] == step:
+                yield from (_pending if pending else _waiting)(shard, segment)
 
 
 def _pending(store: Store, segment: str) -> Iterator[list[OperationId]]:
@@ -100,14 +115,27 @@ def _waiting(store: Store, segment: str) -> Iterator[list[OperationId]]:
 
 def failed(store: Store, step: str, limit: int) -> list[OperationId]:
     """Operations of a step that ended without success and were not retried, the newest first."""
-    texts = store.connection().call("ZREVRANGE", f"{store.keys.prefix}failed:{step}", 0, limit - 1)
-    return [OperationId.parse(text.decode()) for text in texts]
+    return [OperationId.parse(text) for text in _newest(store, f"failed:{step}", limit)]
+
+
+def _newest(store: Store, key: str, limit: int) -> list[str]:
+    """Members of a key that each shard has, those with the highest scores first."""
+    rows: list[tuple[float, str]] = []
+    for shard in store.shards:
+        flat = shard.connection().call("ZREVRANGE", shard.keys.prefix + key, 0, limit - 1, "WITHSCORES")
+        rows += [(-float(score), name.decode()) for name, score in zip(flat[::2], flat[1::2], strict=True)]
+    if store.count > 1:
+        rows = heapq.nsmallest(limit, rows)
+    return [name for _, name in rows]
 
 
 def worker_names(store: Store) -> dict[str, str]:
     """Incarnation of a worker -> its name."""
-    flat = store.connection().call("HGETALL", f"{store.keys.prefix}names")
-    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    found: dict[str, str] = {}
+    for shard in store.shards:
+        flat = shard.connection().call("HGETALL", f"{shard.keys.prefix}names")
+        found |= {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    return found
 
 
 def is_registered(store: Store, worker_id: str) -> bool:
@@ -118,12 +146,14 @@ def is_registered(store: Store, worker_id: str) -> bool:
 
 def entry_moment(store: Store, op: OperationId) -> int | None:
     """When a live operation was enqueued, in server milliseconds."""
+    store = store.at(op.node)
     entries = store.connection().call("XRANGE", f"{store.keys.prefix}seg:{op.segment}", op.entry, op.entry)
     return int(entries[0][1][3]) if entries else None
 
 
 def arguments(store: Store, op: OperationId) -> tuple[bytes, str] | None:
     """A call's envelope, and what its signature is bound to; None where they are not kept: it succeeded, or is gone."""
+    store = store.at(op.node)
     connection = store.connection()
     entries = connection.call("XRANGE", f"{store.keys.prefix}seg:{op.segment}", op.entry, op.entry)
     if entries:
@@ -135,6 +165,7 @@ def arguments(store: Store, op: OperationId) -> tuple[bytes, str] | None:
 def output(store: Store, op: OperationId, after: str) -> tuple[str, list[Piece]]:
     """The next position, and what an operation printed and showed after the one given. A repeated call of the worker
     stores a piece twice, with the same number."""
+    store = store.at(op.node)
     key = f"{store.keys.prefix}log:{op.text}"
     entries = store.connection().call("XRANGE", key, f"({after}" if after else "-", "+", "COUNT", ENTRIES_A_CALL)
     rows = [Piece(int(f[1]), int(f[3]), f[5].decode(), f[7].decode(errors="replace")) for _, f in entries]
@@ -143,12 +174,36 @@ def output(store: Store, op: OperationId, after: str) -> tuple[str, list[Piece]]
 
 def roll_ups(store: Store, since_ms: int) -> list[RollUp]:
     """What `ts` recorded since a moment of the server's clock, in order."""
+    return totalled([_roll_ups(shard, since_ms) for shard in store.shards])
+
+
+def _roll_ups(store: Store, since_ms: int) -> list[RollUp]:
     rows = []
     for _, fields in store.connection().call("XRANGE", f"{store.keys.prefix}ts", since_ms, "+"):
         flat = _unpack(fields[5])
         totals = {flat[i]: int(flat[i + 1]) for i in range(0, len(flat), 2)}
         rows.append(RollUp(fields[1].decode(), int(fields[3]), totals))
     return rows
+
+
+def totalled(parts: Sequence[list[RollUp]]) -> list[RollUp]:
+    """Running totals of several shards as those of the app: at each moment the sum of what each said last, or, before
+    it has said anything, first."""
+    if len(parts) == 1:
+        return parts[0]
+    last: dict[tuple[str, int], dict[str, int]] = {}
+    for number, part in enumerate(parts):
+        for row in reversed(part):
+            last[row.step, number] = row.totals
+    found = []
+    rows = [(row.second, number, row) for number, part in enumerate(parts) for row in part]
+    for second, number, row in sorted(rows, key=lambda item: item[:2]):
+        last[row.step, number] = row.totals
+        sums: Counter[str] = Counter()
+        for at in range(len(parts)):
+            sums.update(last.get((row.step, at), {}))
+        found.append(RollUp(row.step, second, dict(sums)))
+    return found
 
 
 def keep_blob(store: Store, digest: str, data: bytes, retention_ms: int) -> bool:
@@ -169,7 +224,8 @@ def records(store: Store, ranges: Iterable[Range]) -> Iterator[tuple[OperationId
         while counter <= range_.last:
             end = min(range_.last, counter | (CHUNK - 1))
             slots = [number % CHUNK for number in range(counter, end + 1)]
-            found = store.connection().call("HMGET", store.keys.out(range_.node, range_.incarnation, counter), *slots)
+            shard = store.at(range_.node)
+            found = shard.connection().call("HMGET", shard.keys.out(range_.node, range_.incarnation, counter), *slots)
             for place, record in enumerate(found, counter - range_.first):
                 yield range_.at(place), record or b""
             counter = end + 1
@@ -177,6 +233,7 @@ def records(store: Store, ranges: Iterable[Range]) -> Iterator[tuple[OperationId
 
 def firsts(store: Store, operation: str) -> dict[int, list[OperationId]]:
     """By group of an operation's join where fewer than all are needed: the first that were good, in order."""
+    store = store.at(OperationId.parse(operation).node)
     flat = store.connection().call("HGETALL", f"{store.keys.prefix}join:{operation}")
     rows = {flat[i]: flat[i + 1] for i in range(0, len(flat), 2) if flat[i][:1] == b"k"}
     return {int(name[1:]): [OperationId.parse(text.decode()) for text in row.split()] for name, row in rows.items()}
@@ -213,5 +270,4 @@ def due(store: Store, steps: Iterable[str]) -> dict[str, int]:
 
 def batches(store: Store, limit: int) -> list[str]:
     """Names of batches, those that were enqueued last first."""
-    names = store.connection().call("ZREVRANGE", f"{store.keys.prefix}batches", 0, limit - 1)
-    return [name.decode() for name in names]
+    return _newest(store, "batches", limit)

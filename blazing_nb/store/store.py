@@ -26,6 +26,7 @@ from blazing_nb.errors import (
     RolledBack,
     ScriptRefused,
     SegmentFull,
+    ShardsFixed,
     StoreFull,
     StoreUnsuitable,
 )
@@ -101,10 +102,15 @@ class Store:
     Each thread gets a connection of its own, so that a call never waits behind another thread's.
     """
 
-    def __init__(self, app_id: str, url: str, *, timeout_s: float = 5.0, deadline_s: float = 15.0) -> None:
-        self.keys = Keys(check_name(app_id, "app_id"))
+    def __init__(
+        self, app_id: str, url: str, *, shard: int = 0, timeout_s: float = 5.0, deadline_s: float = 15.0
+    ) -> None:
+        self.keys = Keys(check_name(app_id, "app_id"), shard)
         self.url = url
-        self._timeout_s, self._deadline_s = timeout_s, deadline_s
+        self.count = 1
+        """How many shards the app has; `store/shards` is several as one."""
+        self.shards: list[Store] = [self]
+        self.timeout_s, self.deadline_s = timeout_s, deadline_s
         self._route = route(url, timeout_s=timeout_s, name=f"bz-{file_name(app_id)}")
         self._route.home = self.keys.meta
         self._local = threading.local()
@@ -117,6 +123,26 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store app={self.keys.app} connections={len(self._connections)}>"
 
+    def at(self, node: str) -> Store:
+        """The shard that has the segments of a node."""
+        return self
+
+    def created_with(self, shards: int | None) -> int:
+        """How many shards the app has; where it is new, it has this number from now on. Raises `ShardsFixed`."""
+        call = self.connection().call
+        found = call("HGET", self.keys.meta, "shards")
+        if found is None and shards not in (None, 1) and not call("EXISTS", self.keys.meta):
+            call("HSETNX", self.keys.meta, "shards", shards)
+            found = call("HGET", self.keys.meta, "shards")
+        count = int(found or 1)
+        if shards not in (None, count):
+            raise ShardsFixed(
+                f"App {self.keys.app!r} has {count} shards, fixed when it was created, not {shards}: leave shards= "
+                "out, or create an app of another name and let this one be drained.",
+                shards=count,
+            )
+        return count
+
     def connection(self) -> Connection:
         """This thread's connection."""
         found: Connection | None = getattr(self._local, "connection", None)
@@ -126,7 +152,7 @@ class Store:
 
     def dedicated(self) -> Connection:
         """A connection for one blocking reader."""
-        made = Connection(self._route, timeout_s=self._timeout_s, deadline_s=self._deadline_s)
+        made = Connection(self._route, timeout_s=self.timeout_s, deadline_s=self.deadline_s)
         with self._lock:
             if self._closed:
                 made.close()
@@ -160,7 +186,10 @@ class Store:
 
         Raises:
             StoreUnsuitable: older than 7.0, or its memory policy evicts keys.
+            ShardsFixed: this is one shard's store, and the app has several.
         """
+        if self.count == 1:
+            self.created_with(1)
         text: bytes = self.connection().call("INFO", "everything")
         info = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
         version = info.get("redis_version", "0.0")
@@ -176,6 +205,10 @@ class Store:
         if info.get("aof_enabled") == "0":
             log.info("the server keeps no append-only file: a restart of it loses what it has not saved")
         return info
+
+    def prepare(self, level: str) -> None:
+        """Raises `StoreUnsuitable` where the servers cannot give that durability."""
+        self.durability.prepare(self.connection(), level)
 
     # -- registration ------------------------------------------------------------------------------------------------
 
@@ -467,6 +500,12 @@ class Store:
     def instruct(self, text: str, workers: Sequence[str] = (), *, now_ms: int | None = None) -> int:
         """Tell workers, all or these, to `accept`, `drain`, `hold <ms>` or `close <ms>`; how many were told."""
         return int(self.run("instruct", {"text": text, "workers": list(workers)}, now_ms=now_ms))
+
+    def homed(self, worker: str) -> list[str]:
+        """The names here of a worker that is called so in the app's first shard."""
+        call, prefix = self.connection().call, self.keys.prefix
+        names = [name.decode() for name in call("ZRANGE", f"{prefix}workers", 0, -1)]
+        return [name for name in names if call("HGET", f"{prefix}worker:{name}", "home") == worker.encode()]
 
     def retire(self, worker: str, *, now_ms: int | None = None) -> bool:
         """The worker leaves; True where it was registered."""

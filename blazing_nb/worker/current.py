@@ -128,7 +128,7 @@ class Running:
         """
         if self._effects is None:
             if self._ring is None:
-                raise UsageError("Effects are for the body of a step.")
+                raise UsageError("Effects are for the body of a step, of an app of one shard.")
             self._effects = Effects(self.app, self.operation, self._ring)
         return self._effects
 

@@ -109,6 +109,8 @@ class Executor:
         self._vault = vault
         self._keep = vault.put
         self._inputs = inputs
+        self.shards = 1
+        """How many the app has: what a commit shall do elsewhere too needs one."""
         self.gauge = Gauge()
         self.active: dict[str, Running] = {}
         """Operations that run now, by id: a request to cancel finds them here."""
@@ -253,8 +255,9 @@ class Executor:
         claim = job.claim.claims
         token = f"{claim:08d}-{job.worker}"
         attempt = claim - job.claim.spent
+        ring = self._ring if self.shards == 1 else None  # of several, a commit could not reach the one that has it
         execution.running = Running(
-            self._app, operation, attempt, token, execution.timeout_s, claim, self.report, self._keep, self._ring
+            self._app, operation, attempt, token, execution.timeout_s, claim, self.report, self._keep, ring
         )
         running.set(execution.running)
         self.active[operation] = execution.running

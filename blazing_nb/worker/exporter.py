@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from blazing_nb.core.metrics import Histogram, cumulative, total_s
 from blazing_nb.core.snapshot import Snapshot, Step
 from blazing_nb.errors import StoreError, UsageError
-from blazing_nb.store.store import Store
+from blazing_nb.store.shards import open_store
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -111,12 +111,13 @@ class Exporter:
 
     def _snapshot(self) -> Snapshot | None:
         # A store of this scrape's own: each comes in a thread of its own, and the store keeps a connection a thread.
-        with contextlib.closing(Store(self._app, self._url, timeout_s=DEADLINE_S, deadline_s=DEADLINE_S)) as store:
-            try:
+        try:
+            found = open_store(self._app, self._url, timeout_s=DEADLINE_S, deadline_s=DEADLINE_S)
+            with contextlib.closing(found) as store:
                 return store.snapshot()
-            except StoreError as error:
-                log.warning("scraped, but %s", error)
-                return None
+        except StoreError as error:
+            log.warning("scraped, but %s", error)
+            return None
 
 
 def _app(snapshot: Snapshot) -> Iterator[Metric]:

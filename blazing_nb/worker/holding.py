@@ -79,6 +79,9 @@ class Holding:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    def has(self, job: Job) -> bool:
+        return self._jobs.get(job.operation) is job
+
     def keys(self) -> list[str]:
         return list(self._jobs)
 

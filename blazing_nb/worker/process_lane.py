@@ -21,6 +21,7 @@ from pebble import ProcessExpired, ProcessPool
 from blazing_nb.errors import AttemptTimeout, ProcessDied, SecretUnsafe, StoreError
 from blazing_nb.store.process import is_traced
 from blazing_nb.store.secret import load_ring
+from blazing_nb.store.shards import open_store
 from blazing_nb.store.store import Store
 from blazing_nb.worker.code import CodeLoader
 from blazing_nb.worker.executor import Executor
@@ -50,7 +51,7 @@ class ProcessLane:
         slots: int,
         app: str,
         url: str,
-        consumer: Callable[[], str],
+        consumer: Callable[[Job], str],
         hook: Callable[[], bytes],
     ) -> None:
         self.slots = slots
@@ -78,7 +79,7 @@ class ProcessLane:
             self.held += 1
             name = self._executor.begin(job)
             timeout_s = self._executor.timeout_s(job)
-            future = self._pool.schedule(execute, args=[job, self._consumer(), self._hook()], timeout=timeout_s)
+            future = self._pool.schedule(execute, args=[job, self._consumer(job), self._hook()], timeout=timeout_s)
             self._futures[name] = future
             future.add_done_callback(functools.partial(self._done, job, name))
 
@@ -146,10 +147,11 @@ def prepare(app: str, url: str, journal: Journal | None = None) -> None:
         journal.configure()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    store, ring = Store(app, url), load_ring(app)
+    store, ring = open_store(app, url), load_ring(app)
     loader = CodeLoader(app, ring, store.code)
     _child.update(store=store, ring=ring, loader=loader, hook=b"")
     _child["executor"] = Executor(app, ring, loader, Vault(app, ring, store), Inputs(app, ring, store))
+    _child["executor"].shards = store.count
     _child["catcher"] = Catcher()
     catch(_child["catcher"])
     threading.Thread(target=_tend, args=(os.getppid(),), daemon=True).start()

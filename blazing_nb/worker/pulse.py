@@ -11,6 +11,9 @@ import os
 import select
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
 
 from blazing_nb.core.policy import HEARTBEATS_PER_LEASE
 from blazing_nb.errors import StoreError
@@ -22,10 +25,10 @@ STOP_S = 5.0
 
 
 class Pulse:
-    """Starts the process for one registration of a worker; `stop` ends it."""
+    """Starts the process for one registration of a worker (its name in each shard); `stop` ends it."""
 
-    def __init__(self, url: str, app: str, worker: str, lease_ms: int) -> None:
-        self._orders = {"url": url, "app": app, "worker": worker, "lease_ms": lease_ms, "owner": owner()}
+    def __init__(self, url: str, app: str, workers: Sequence[str], lease_ms: int) -> None:
+        self._orders = {"url": url, "app": app, "workers": list(workers), "lease_ms": lease_ms, "owner": owner()}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -53,19 +56,31 @@ class Pulse:
                 process.wait()
 
 
-def beat(orders: dict[str, str | int]) -> None:
-    """Renew until the pipe ends or the lease is lost."""
-    lease_ms, worker = int(orders["lease_ms"]), str(orders["owner"])
-    pid = int(worker.partition(":")[0])
+def beat(orders: dict[str, Any]) -> None:
+    """Renew until the pipe ends or the leases are lost: a thread a shard, so that none waits for one that is away."""
+    threads = [
+        threading.Thread(target=_renew, args=(orders, shard, name), daemon=True)
+        for shard, name in enumerate(orders["workers"])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _renew(orders: dict[str, Any], shard: int, worker: str) -> None:
+    lease_ms, alive = int(orders["lease_ms"]), str(orders["owner"])
+    pid = int(alive.partition(":")[0])
     interval_s = lease_ms / 1000 / HEARTBEATS_PER_LEASE
-    store = Store(str(orders["app"]), str(orders["url"]), timeout_s=max(0.5, interval_s), deadline_s=interval_s)
+    timeout_s = max(0.5, interval_s)
+    store = Store(str(orders["app"]), str(orders["url"]), shard=shard, timeout_s=timeout_s, deadline_s=interval_s)
     while not select.select([sys.stdin], [], [], interval_s)[0]:
-        if not is_owner_alive(worker):
+        if not is_owner_alive(alive):
             return  # a process that a step forked may hold the pipe open
         if is_stopped(pid):
             continue
         try:
-            if not store.heartbeat(str(orders["worker"]), lease_ms):
+            if not store.heartbeat(worker, lease_ms):
                 return
         except StoreError:
             continue  # the worker's own heartbeat says so in its log

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from blazing_nb.core.snapshot import Worker
 from blazing_nb.errors import StoreError
 from blazing_nb.store import query
+from blazing_nb.store.shards import open_store
 from blazing_nb.store.store import Store
 
 TIMEOUT_S = 2.0
@@ -20,12 +21,15 @@ class Registry:
     def __init__(self, app_id: str, url: str) -> None:
         self.url = url
         self.away = ""
-        self._store = Store(app_id, url, timeout_s=TIMEOUT_S, deadline_s=0.0)
+        self._app_id = app_id
+        self._store: Store | None = None
 
     @contextlib.contextmanager
     def reaching(self) -> Iterator[Store]:
         """The store; what fails inside for want of it is noted and left for the next time."""
         try:
+            if self._store is None:
+                self._store = open_store(self._app_id, self.url, timeout_s=TIMEOUT_S, deadline_s=0.0)
             yield self._store
             self.away = ""
         except StoreError as error:

@@ -36,7 +36,6 @@ class Roster:
         self._turn = itertools.count()
         self._lane_of: dict[str, str] = {}
         self._by_lane: dict[str, list[str]] = {}
-        self._bells: dict[str, str] = {}
         self._code_of: dict[str, bytes] = {}
         self.refused: dict[str, Refusal] = {}
         self.version = -1
@@ -52,7 +51,6 @@ class Roster:
             del self.refused[step]
         hook = self._store.hook()
         self.hook = msgspec.msgpack.decode(hook)["code"] if hook else b""
-        self._bells = {self._store.keys.bell(step): step for step in self._lane_of}
         self._by_lane = {}
         for step, lane in sorted(self._lane_of.items()):
             self._by_lane.setdefault(lane, []).append(step)
@@ -69,6 +67,10 @@ class Roster:
             raise UnknownStep(f"Step {step!r} is not known here: no step of that name was enqueued.", step=step)
         return found
 
+    def serves(self, lane: str) -> bool:
+        """Whether any step is for that lane."""
+        return lane in self._by_lane
+
     def steps(self, lane: str) -> list[str]:
         steps = self._by_lane.get(lane, [])
         if self.refused:
@@ -78,9 +80,9 @@ class Roster:
         at = next(self._turn) % len(steps)
         return steps[at:] + steps[:at]
 
-    def bells(self, lanes: Container[str]) -> list[str]:
-        """The keys to wait on for work: the bells of the steps of these lanes."""
-        return [key for key, step in self._bells.items() if self._lane_of[step] in lanes and self._is_claimed(step)]
+    def awaited(self, lanes: Container[str]) -> list[str]:
+        """The steps of these lanes whose work is waited for."""
+        return [step for step, lane in self._lane_of.items() if lane in lanes and self._is_claimed(step)]
 
     def _is_claimed(self, step: str) -> bool:
         found = self.refused.get(step)
@@ -108,7 +110,3 @@ class Roster:
         """What cannot be loaded here, as JSON for the worker's record; empty where all can."""
         refused = list(self.refused.items())[:ALARM_LIMIT]
         return json.dumps({step: found.reason[:REASON_LIMIT] for step, found in refused}) if refused else ""
-
-    def step_of(self, bell: str) -> str | None:
-        """The step that a bell is of; None for the worker's own."""
-        return self._bells.get(bell)

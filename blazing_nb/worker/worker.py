@@ -12,32 +12,31 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from blazing_nb import __version__
-from blazing_nb.core.code import PYTHON
 from blazing_nb.core.markup import line
 from blazing_nb.core.name import check_name
+from blazing_nb.core.shard import shard_of
 from blazing_nb.core.supervision import Setting
 from blazing_nb.errors import StoreError, UsageError
 from blazing_nb.store import embedded, query
-from blazing_nb.store.bell import Bell
 from blazing_nb.store.connection import Connection
 from blazing_nb.store.process import is_traced, unique_name
-from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.secret import load_ring
-from blazing_nb.store.store import Store
+from blazing_nb.store.shards import open_store
 from blazing_nb.worker.code import CodeLoader
 from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.exporter import Exporter
-from blazing_nb.worker.heartbeat import Heartbeat
-from blazing_nb.worker.holding import Batch, Holding
+from blazing_nb.worker.heartbeat import Progress
 from blazing_nb.worker.input import Inputs
 from blazing_nb.worker.instruction import Instructions
 from blazing_nb.worker.job import Job
 from blazing_nb.worker.journal import about
 from blazing_nb.worker.lane import GIVE_BACK_S, PATIENCE_S, AsyncLane, Outbox, ThreadLane
 from blazing_nb.worker.output import Catcher, catch, release
+from blazing_nb.worker.post import IDLE_S, LANES, PAUSE_S, Bench, Lane, Post
 from blazing_nb.worker.process_lane import ProcessLane
 from blazing_nb.worker.pulse import Pulse
 from blazing_nb.worker.roster import Roster
@@ -47,15 +46,12 @@ from blazing_nb.worker.vault import Vault
 from blazing_nb.worker.warmup import Warmup
 
 log = logging.getLogger(__name__)
-IDLE_S = 1.0
 TELL_S = 1.0
 LOG_S = 0.3
-CLAIM_LIMIT = 256
-REFUSED_S = 0.5
 REACH_S = 2.0
 ASYNC_SLOTS = 1000
-LANES = ("thread", "async", "process")
-Lane = ThreadLane | AsyncLane | ProcessLane
+SHARD_DEADLINE_S = 2.0
+"""Of a call of the turn loop where there are other shards to serve meanwhile."""
 
 
 class Worker:
@@ -106,7 +102,9 @@ class Worker:
         self._threads = threads
         self._metrics = (metrics_host, metrics_port)
         self._exporter: Exporter | None = None
-        self._holding = Holding()
+        self._posts: list[Post] = []
+        self._progress_lock = threading.Lock()
+        self._progress: dict[int, Progress] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._drained = threading.Condition()
@@ -116,8 +114,6 @@ class Worker:
         self.catcher = Catcher()
         self._logged_s = 0.0
         self._waiting = False
-        self.done = 0
-        self.fenced = 0
 
     def __repr__(self) -> str:
         state = "new" if self._thread is None else "running" if self._thread.is_alive() else "stopped"
@@ -137,7 +133,7 @@ class Worker:
         """
         if self._thread is not None:
             raise UsageError("This worker was started before; make a new one.")
-        self._store = Store(self.app_id, self._address())
+        self._store = open_store(self.app_id, self._address())
         self._store.check()
         self._export()
         ring = load_ring(self.app_id)
@@ -159,25 +155,24 @@ class Worker:
             self._processes,
             self.app_id,
             self._store.url,
-            lambda: self.consumer,
+            lambda job: self._post(job).consumer,
             lambda: self._roster.hook,
         )
         self._gauge, self._told_s = executor.gauge, 0.0
         self._lanes: list[Lane] = [self._threads_lane, self._async_lane, self._process_lane]
         executor.on_timed = self._wake
         executor.history, executor.code = self._store.history, self._roster.code
-        self._bell = Bell(self._store.dedicated())
-        self._own_bell = Bell(self._store.dedicated())
-        self._batch: Batch | None = None
-        self._news = False
-        self._alone = self._draining = False
+        executor.shards = self._store.count
         self._term = 0
+        self._open_posts()
         if query.is_registered(self._store, self.worker_id):
             log.warning(
                 "another worker is named %s, or was a moment ago; they do not disturb each other", self.worker_id
             )
         self._register()
         self._refresh(self._store.version())
+        for post in self._posts:
+            post.version = post.store.version()
         for lane in self._lanes:
             lane.start()
         self._thread = threading.Thread(target=self._run, name="bz-turn", daemon=True)
@@ -197,8 +192,7 @@ class Worker:
             >>> worker.close()
         """
         self._instructions.stop_accepting()
-        if self._thread is not None:
-            self._heartbeat.hasten()
+        self._hasten()
         self._wake()
 
     def wait_for_completion(self, timeout: float | None = None) -> bool:
@@ -211,9 +205,7 @@ class Worker:
             >>> worker.close()
         """
         with self._drained:
-            return self._drained.wait_for(
-                lambda: not self._holding and not self._outbox.finished and not self._batch, timeout
-            )
+            return self._drained.wait_for(lambda: not self._outbox.finished and not self._busy(), timeout)
 
     def close(self) -> None:
         """Give back what is not committed, leave, stop. Repeatable. Functions on threads cannot be stopped: their
@@ -305,7 +297,7 @@ class Worker:
             >>> Worker("other").held
             0
         """
-        return len(self._holding)
+        return sum(len(post.holding) for post in self._posts)
 
     def reach(self) -> None:
         """Raises `StoreUnavailable` where the store does not answer now.
@@ -336,23 +328,77 @@ class Worker:
             "python": sys.version.split()[0],
             "version": __version__,
         }
-        self._incarnation = self._store.open_worker(self.worker_id, self._lease_ms, info)
-        self.consumer = f"{self.worker_id}.{self._incarnation}"
-        self._term += 1
-        self._lease_lost = False
-        self._rung, self._due_s = True, 0.0
-        self._called = False
-        self._holding.clear()
-        self._heartbeat = Heartbeat(
-            self._store, self.consumer, self._lease_ms, self._info, self._executor.progress, self._on_lost
-        )
-        self._heartbeat.start()
-        self._pulse = Pulse(self._store.url, self.app_id, self.consumer, self._lease_ms)
+        for number, post in enumerate(self._posts):
+            self._term += 1
+            post.register(self._term, info, self._info, self._progress_of(number))
+            info["home"] = self._posts[0].consumer
+        self._terms = {post.term: post for post in self._posts}
+        self._pulse = Pulse(self._store.url, self.app_id, [post.consumer for post in self._posts], self._lease_ms)
         self._pulse.start()
+
+    def _open_posts(self) -> None:
+        """One a shard. The only one takes what has finished as it comes."""
+        bench = Bench(
+            lanes=self._lanes,
+            roster=self._roster,
+            gauge=self._gauge,
+            on_commit=self._log_before,
+            on_version=self._renewed,
+            on_claims=self._look,
+            on_cancels=self._cancel,
+            on_lost=self._wake,
+        )
+        shards = self._store.shards
+        for shard in shards:
+            finished = self._outbox.finished if len(shards) == 1 else deque()
+            if len(shards) > 1:
+                shard.deadline_s = SHARD_DEADLINE_S
+            self._posts.append(Post(shard, bench, self.worker_id, self._lease_ms, finished))
+        self._order = list(self._posts)
+        """The one that has claimed last is last."""
+
+    def _post(self, job: Job) -> Post:
+        return self._terms.get(job.term, self._posts[0])
+
+    def _progress_of(self, number: int) -> Callable[[], Progress]:
+        """What running operations of a shard reported since it was asked last."""
+        if len(self._posts) == 1:
+            return self._executor.progress
+
+        def own() -> Progress:
+            with self._progress_lock:
+                for row in self._executor.progress():
+                    at = shard_of(row[0].rpartition(":")[2], len(self._posts))
+                    self._progress.setdefault(at, []).append(row)
+                return self._progress.pop(number, [])
+
+        return own
+
+    @property
+    def consumer(self) -> str:
+        """Its name in the store; in the app's first shard, where there are several."""
+        return self._posts[0].consumer
+
+    @property
+    def done(self) -> int:
+        """Operations that it has committed."""
+        return sum(post.done for post in self._posts)
+
+    @property
+    def fenced(self) -> int:
+        """Outcomes that were not accepted, since another worker had taken the operation over."""
+        return sum(post.fenced for post in self._posts)
+
+    def _hasten(self) -> None:
+        for post in self._posts:
+            post.hasten()
+
+    def _busy(self) -> bool:
+        return any(post.busy for post in self._posts)
 
     def _info(self) -> dict[str, str | int]:
         return {
-            "busy": len(self._holding),
+            "busy": self.held,
             "done": self.done,
             "running": self._executor.running(),
             "refuses": self._roster.alarm(),
@@ -366,10 +412,21 @@ class Worker:
 
     def _warmed(self) -> None:
         """In the warm-up's thread: what can be claimed has changed, and so has what the others may see."""
-        self._rung = True
-        self._heartbeat.hasten()
+        self._ring()
+        self._hasten()
         self.on_news()
         self._wake()
+
+    def _ring(self) -> None:
+        for post in self._posts:
+            post.rung = True
+
+    def _renewed(self, post: Post) -> None:
+        """What the steps are is read in the first shard, and counted there."""
+        first = self._posts[0]
+        self._refresh(post.version if post is first else first.store.version())
+        for other in self._posts:
+            other.rung |= other is not post
 
     def _refresh(self, version: int) -> None:
         self._roster.refresh(version)
@@ -388,11 +445,7 @@ class Worker:
             raise
 
     def _counts(self) -> dict[str, int]:
-        return {"held": len(self._holding), "done_total": self.done, "fenced_total": self.fenced}
-
-    def _on_lost(self) -> None:
-        self._lease_lost = True
-        self._wake()
+        return {"held": self.held, "done_total": self.done, "fenced_total": self.fenced}
 
     def _wake(self) -> None:
         if self._waiting:
@@ -407,31 +460,41 @@ class Worker:
             selector.register(self._wake_in, selectors.EVENT_READ)
             while not self._stopping.is_set() and not self._is_dismissed():
                 try:
-                    if self._lease_lost:
-                        log.warning("%s lost its lease; what it held runs elsewhere", self.consumer)
-                        self._heartbeat.stop()
-                        self._pulse.stop()
-                        self._take_back()
-                        self._executor.abandon()
-                        self._async_lane.abandon()
-                        self._process_lane.abandon()
-                        self._register()
+                    if any(post.lease_lost for post in self._posts):
+                        self._begin_anew()
                     self._step(selector)
                 except StoreError as error:
                     log.warning("%s", error)
-                    self._rung = True
-                    self._stopping.wait(REFUSED_S)
+                    self._ring()
+                    self._stopping.wait(PAUSE_S)
         self._leave()
+
+    def _begin_anew(self) -> None:
+        """A lease was lost: what was held there runs elsewhere. What is held of other shards is given back."""
+        for post in self._posts:
+            post.stop()
+            if post.lease_lost:
+                log.warning("%s lost its lease; what it held runs elsewhere", post.consumer)
+        self._pulse.stop()
+        for lane in self._lanes:
+            lane.take_back()
+        self._executor.abandon()
+        self._async_lane.abandon()
+        self._process_lane.abandon()
+        for post in self._posts:
+            if not post.lease_lost:
+                post.surrender()
+        self._register()
 
     def _is_dismissed(self) -> bool:
         """Whether it was told to leave and has finished, or its time for that is over."""
         told = self._instructions
-        return told.closing and (not self._holding or time.monotonic() >= told.ends_s)
+        return told.closing and (not self.held or time.monotonic() >= told.ends_s)
 
     def _step(self, selector: selectors.BaseSelector) -> None:
-        if self._holding and time.monotonic() - self._told_s > TELL_S:
+        if self.held and time.monotonic() - self._told_s > TELL_S:
             self._told_s = time.monotonic()
-            self._heartbeat.hasten()
+            self._hasten()
         if self.catcher and time.monotonic() - self._logged_s > LOG_S:
             self._log()
         for finished in self._executor.overrun():
@@ -441,10 +504,20 @@ class Worker:
             self._outbox.finished.append(finished)
         if surplus := self._threads_lane.surplus():
             self._give_back(surplus)
-        if self._outbox.finished or self._batch or self._called or self._wants_claim():
-            self._turn()
-        if not self._outbox.finished and not self._wants_claim():
+        self._sort()
+        for post in list(self._order):
+            if post.has_to_turn or (post.wants and self._has_room()):
+                self._turn(post)
+        self._sort()
+        if not any(post.has_to_turn or (post.wants and self._has_room()) for post in self._posts):
             self._wait(selector)
+
+    def _sort(self) -> None:
+        """Each outcome to the post of its shard; of earlier registrations to any, which drops it."""
+        if len(self._posts) > 1:
+            while self._outbox.finished:
+                row = self._outbox.finished.popleft()
+                self._post(row.job).finished.append(row)
 
     @property
     def _claims(self) -> bool:
@@ -453,87 +526,52 @@ class Worker:
 
     def _give_back(self, jobs: list[Job]) -> None:
         try:
-            self._holding.give_back(self._store, self.consumer, jobs, "it waited for a thread of its worker")
+            for post in self._posts:
+                own = jobs if len(self._posts) == 1 else [job for job in jobs if self._post(job) is post]
+                if own:
+                    post.give_back(own)
         except StoreError:
-            self._threads_lane.put(jobs)
+            self._threads_lane.put([job for job in jobs if self._post(job).holding.has(job)])
             raise
 
     def _has_room(self) -> bool:
-        return self._claims and not (self._alone and self._holding) and any(lane.room for lane in self._lanes)
+        alone = any(post.alone and post.holding for post in self._posts)
+        room = any(lane.room and self._roster.serves(lane.name) for lane in self._lanes)
+        return self._claims and not alone and room
 
-    def _wants_claim(self) -> bool:
-        return (self._rung or time.monotonic() >= self._due_s) and self._has_room()
+    def _turn(self, post: Post) -> None:
+        """A turn at one shard. Of the room there is, each that may have work gets its share; the rest of the division
+        is for who has waited longest."""
+        hungry = [other for other in self._order if other.wants or other is post]
+        part = len(hungry) - 1 if post is hungry[0] and post.wants else 0
+        elsewhere = self.held - len(post.holding)
+        alone = any(other.alone and other.holding for other in self._posts if other is not post)
+        try:
+            served = post.turn(self._claims and not alone, (part, len(hungry)), elsewhere)
+        except StoreError as error:
+            if len(self._posts) == 1:
+                raise
+            log.warning("%s; this shard is left alone for %.1f s", error, post.fail())
+            return
+        if served:
+            self._order.remove(post)
+            self._order.append(post)
+        if not self._busy():
+            with self._drained:
+                self._drained.notify_all()
+        self._outbox.threshold = max(1, min(self._threads_lane.batch // 2, self.held))
 
-    def _turn(self) -> None:
-        self._called = False
-        batch = self._take()
-        if batch and self.catcher:
-            self._log()  # before the commit: whoever has the result can read what was printed
-        held = len(self._holding) - len(batch.rows)
-        asks = self._claims and not (self._alone and held)
-        lanes = self._demand() if asks else []
-        connection = self._store.connection()
-        retries = connection.retries
-        turn = self._store.turn(
-            self.consumer,
-            self._incarnation,
-            batch.groups,
-            batch.bodies,
-            lanes,
-            held=held,
-            python=PYTHON,
-            payloads=batch.payloads,
-            effects=batch.effects,
-        )
-        claims = turn.claims
-        batch.release(self._store, self.consumer, self._roster.refuse)
-        self._settle(batch, turn)
-        if connection.retries != retries:
-            known = [*self._holding.keys(), *(f"{c.segment}:{e[0].decode()}" for c in claims for e in c.entries)]
-            claims = [*claims, *self._store.recover(self.consumer, known)]
-        self._dispatch(claims, turn.now_ms)
-        if turn.cancels:
-            self._cancel(turn.cancels)
-        self._next(turn, bool(claims), asks)
+    def _log_before(self) -> None:
+        """Before a commit: whoever has the result can read what was printed."""
+        if self.catcher:
+            self._log()
+
+    def _look(self) -> None:
+        self._executor.traced = is_traced()
 
     def _log(self) -> None:
         self._logged_s = time.monotonic()
         self.catcher.tell(self._store.log)
-
-    def _take(self) -> Batch:
-        """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
-        if self._batch is None:
-            self._batch = self._holding.take(self._outbox.finished, self._term)
-            for index, times in self._batch.run_us.items():
-                self._lanes[index].held -= len(times)
-        return self._batch
-
-    def _demand(self) -> list[tuple[int, list[str]]]:
-        """What each lane has room for. One that is full is asked for with the commit that frees it."""
-        wanted = [(min(lane.room, CLAIM_LIMIT), self._roster.steps(lane.name)) for lane in self._lanes]
-        return [(room, steps) for room, steps in wanted if room and steps]
-
-    def _settle(self, batch: Batch, turn: Turn) -> None:
-        self._batch = None
-        self.done += turn.accepted
-        self.fenced += len(turn.lost) + len(batch.dropped)
-        for lost in turn.lost:
-            with about(lost):
-                log.warning("fenced: %s was taken over; this outcome is dropped", lost)
-        self._holding.drop(batch.rows)
-        if self._roster.refused:
-            batch.tell(self._roster.accept)
-        for index, times in batch.run_us.items():
-            self._lanes[index].learn(times)
-        self._gauge.ran(batch.run_us)
-        if turn.lease_lost:
-            self._lease_lost = True
-        self._news = turn.version != self._roster.version
-        if self._news:
-            self._refresh(turn.version)
-        if not self._holding:
-            with self._drained:
-                self._drained.notify_all()
 
     def _cancel(self, operations: list[str]) -> None:
         """Somebody asked: coroutines are cancelled, plain functions see `current().cancelled`."""
@@ -547,55 +585,19 @@ class Worker:
 
     def _obey(self, instruction: str) -> None:
         self._instructions.take(instruction)
-        self._rung = True
-        self._heartbeat.hasten()
+        self._ring()
+        self._hasten()
         self.on_news()
-
-    def _dispatch(self, claims: list[Claim], now_ms: int) -> None:
-        now_ns = time.perf_counter_ns()
-        self._executor.traced = is_traced()
-        for claim in claims:
-            index = LANES.index(self._roster.lane(claim.segment.partition(":")[0]))
-            jobs = self._jobs(index, claim, now_ms, now_ns)
-            self._holding.add(jobs)
-            self._lanes[index].put(jobs)
-
-    def _jobs(self, lane: int, claim: Claim, now_ms: int, now_ns: int) -> list[Job]:
-        term, incarnation, segment = self._term, self._incarnation, claim.segment
-        ids = [entry[0].decode() for entry in claim.entries]
-        return [
-            Job(term, lane, incarnation, claim, id_, f"{segment}:{id_}", entry, now_ms, now_ns)
-            for id_, entry in zip(ids, claim.entries, strict=True)
-        ]
-
-    def _next(self, turn: Turn, claimed: bool, asked: bool) -> None:
-        """Decide when to claim again: when rung or due, which is at once where the claim left something.
-
-        What was claimed `alone` stays alone. Where nothing was, this worker drains for it, and leaves the bell to
-        others meanwhile.
-        """
-        if asked:
-            self._rung = False
-            self._alone = turn.alone and claimed
-            self._draining = turn.alone and not claimed
-        self._rung |= self._news
-        wait_s = IDLE_S
-        if turn.due_ms:
-            wait_s = min(wait_s, max(0.0, (turn.due_ms - turn.now_ms) / 1000))
-        if asked:
-            self._due_s = time.monotonic() + wait_s
-        busy = len(self._holding)
-        self._outbox.threshold = max(1, min(self._threads_lane.batch // 2, busy))
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         """Sleep until a bell rings, an outcome waits, or the next moment of interest."""
         claims, ready = self._claims, self._has_room()
-        roomy = {lane.name for lane in self._lanes if lane.room} if ready and not self._draining else set()
-        steps = self._roster.bells(roomy)
-        if steps:
-            self._bell.listen(steps)
-        self._own_bell.listen([self._store.keys.bell("@" + self.consumer)])
-        timeout = max(0.0, min(IDLE_S, self._due_s - time.monotonic())) if ready else IDLE_S
+        draining = any(post.draining for post in self._posts)
+        roomy = {lane.name for lane in self._lanes if lane.room} if ready and not draining else set()
+        steps = self._roster.awaited(roomy)
+        listening = {bell: post for post in self._posts if not post.away for bell in post.listen(steps)}
+        due_s = min(post.due_s for post in self._posts)
+        timeout = max(0.0, min(IDLE_S, due_s - time.monotonic())) if ready else IDLE_S
         if self._threads_lane.waiting:
             timeout = min(timeout, PATIENCE_S)
         elif self._threads_lane.behind:
@@ -605,52 +607,33 @@ class Worker:
         timeout = min(timeout, self._instructions.ends_s - time.monotonic())
         timeout = max(0.0, min(timeout, self._executor.next_overrun - time.monotonic()))
         self._waiting = True
-        if self._outbox.finished or self._stopping.is_set() or self._lease_lost or claims != self._claims:
+        lost = any(post.lease_lost for post in self._posts)
+        if self._outbox.finished or self._stopping.is_set() or lost or claims != self._claims:
             self._waiting = False
             return
-        bells = [bell for bell in (self._bell, self._own_bell) if bell.listening]
-        for bell in bells:
+        for bell in listening:
             selector.register(bell, selectors.EVENT_READ)
         heard = {key.fileobj for key, _ in selector.select(timeout)}
         self._waiting = False
-        for bell in bells:
+        for bell, post in listening.items():
             selector.unregister(bell)
             if bell in heard and (rung := bell.answer()) is not None:
-                self._heard(rung, roomy)
+                post.heard(rung, roomy)
         if self._wake_in in heard:
             self._wake_in.recv(4096)
         self._threads_lane.hasten()
 
-    def _heard(self, bell: str, roomy: set[str]) -> None:
-        """A token for a lane that has filled up meanwhile goes back: another worker may have room. The worker's own
-        bell asks for a turn, whether it claims or not: somebody cancels, or instructs."""
-        step = self._roster.step_of(bell)
-        self._called |= step is None
-        if step is not None and self._roster.lane(step) not in roomy:
-            self._store.connection().call("RPUSH", bell, "1")
-        else:
-            self._rung = True
-
     # -- leaving -----------------------------------------------------------------------------------------------------
-
-    def _take_back(self) -> list[Job]:
-        return [job for lane in self._lanes for job in lane.take_back()]
 
     def _leave(self) -> None:
         """Commit what is finished, give back the rest, retire."""
-        self._heartbeat.stop()
-        try:
-            while self._outbox.finished or self._batch:
-                self._turn()
-            # Before the lanes stop: what that interrupts has not ended, it goes on elsewhere.
-            self._store.release(self.consumer, self._holding.groups())
-            self._store.retire(self.consumer)
-        except StoreError as error:
-            log.warning(
-                "%s leaves without saying so (%s); its claims go back when the lease ends", self.consumer, error
-            )
+        for post in self._posts:
+            post.stop()
+        self._sort()
+        for post in self._posts:
+            post.leave()
         self._pulse.stop()
         for lane in self._lanes:
             lane.stop()
-        self._bell.forget()
-        self._own_bell.forget()
+        for post in self._posts:
+            post.forget()

@@ -123,7 +123,7 @@ def test_code_of_another_python_goes_to_its_workers_and_to_no_others(
     assert app.snapshot().steps[0].released == released == 30  # nobody else claims them again
     assert batch[0].cancel() is Status.CANCELLED
     monkeypatch.setattr("blazing_nb.core.code.PYTHON", "3.99")
-    monkeypatch.setattr("blazing_nb.worker.worker.PYTHON", "3.99")
+    monkeypatch.setattr("blazing_nb.worker.post.PYTHON", "3.99")
     matching = Worker(app.app_id, url=url).start()
     assert [batch[i].result(10) for i in range(1, 30)] == [-i for i in range(1, 30)]
     assert {batch[i].attempt for i in range(1, 30)} == {1}

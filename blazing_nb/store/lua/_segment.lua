@@ -1,6 +1,6 @@
 -- Shared: what every writer of a segment does: register it (and remember where a pruned one ended), and make it known
--- as one with waiting entries. The store's own segments have one writer too: the scripts, under the node `@0`.
-local OWN = '@0'
+-- as one with waiting entries. The store's own segments have one writer too: the scripts, under the node `@<shard>`.
+local OWN = '@' .. string.match(KEYS[1], ':(%d+)}')
 
 local function register(name, at)
   if redis.call('ZADD', P .. 'segs', at, name) == 0 then return end

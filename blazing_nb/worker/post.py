@@ -1,0 +1,306 @@
+"""A worker's post at one shard: its registration there, what it holds of it, its commits and claims, its bells.
+
+A worker has one post for each shard of its app. They share its lanes: what one claims, another has no room for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from blazing_nb.core.code import PYTHON
+from blazing_nb.errors import StoreError
+from blazing_nb.store.bell import Bell
+from blazing_nb.store.reply import Claim, Turn
+from blazing_nb.store.store import Store
+from blazing_nb.worker.gauge import Gauge
+from blazing_nb.worker.heartbeat import Heartbeat, Progress
+from blazing_nb.worker.holding import Batch, Holding
+from blazing_nb.worker.job import Finished, Job
+from blazing_nb.worker.journal import about
+from blazing_nb.worker.lane import AsyncLane, ThreadLane
+from blazing_nb.worker.process_lane import ProcessLane
+from blazing_nb.worker.roster import Roster
+
+log = logging.getLogger(__name__)
+IDLE_S = 1.0
+CLAIM_LIMIT = 256
+PAUSE_S, PAUSE_CAP_S = 0.5, 4.0
+LANES = ("thread", "async", "process")
+Lane = ThreadLane | AsyncLane | ProcessLane
+Info = Callable[[], dict[str, str | int]]
+
+
+class Bench(NamedTuple):
+    """What the posts of a worker share."""
+
+    lanes: list[Lane]
+    roster: Roster
+    gauge: Gauge
+    on_commit: Callable[[], None]
+    """Right before a commit leaves."""
+    on_version: Callable[[Post], None]
+    """The steps have changed."""
+    on_claims: Callable[[], None]
+    """Right before what was claimed goes to the lanes."""
+    on_cancels: Callable[[list[str]], None]
+    """Somebody cancels, or instructs."""
+    on_lost: Callable[[], None]
+
+
+class Post:
+    """One shard's part of the turn loop, used by its thread only, but for `lease_lost`."""
+
+    def __init__(self, store: Store, bench: Bench, worker_id: str, lease_ms: int, finished: deque[Finished]) -> None:
+        self.store = store
+        self.holding = Holding()
+        self.finished = finished
+        """Outcomes of this post that are not taken into a commit yet."""
+        self._bench = bench
+        self._worker_id, self._lease_ms = worker_id, lease_ms
+        self.bell, self.own_bell = Bell(store.dedicated()), Bell(store.dedicated())
+        self.batch: Batch | None = None
+        self.heartbeat: Heartbeat | None = None
+        self.consumer = ""
+        self.term = self.done = self.fenced = 0
+        self.version = -1
+        """How often the steps have changed here."""
+        self.lease_lost = self.called = self.alone = self.draining = False
+        self.rung, self._due_s = True, 0.0
+        self.away_s, self._pause_s = 0.0, 0.0
+
+    def __repr__(self) -> str:
+        return f"<Post {self.consumer} at {self.store!r}, {len(self.holding)} held>"
+
+    # -- registration ------------------------------------------------------------------------------------------------
+
+    def register(self, term: int, info: Mapping[str, str | int], tell: Info, progress: Callable[[], Progress]) -> None:
+        """Become known under a new incarnation; what was held under the last one is dropped when it comes."""
+        self._incarnation = self.store.open_worker(self._worker_id, self._lease_ms, info)
+        self.consumer = f"{self._worker_id}.{self._incarnation}"
+        self.term = term
+        self.lease_lost = self.called = False
+        self.rung, self._due_s = True, 0.0
+        self.holding.clear()
+        self.heartbeat = Heartbeat(self.store, self.consumer, self._lease_ms, tell, progress, self._lose)
+        self.heartbeat.start()
+
+    def _lose(self) -> None:
+        self.lease_lost = True
+        self._bench.on_lost()
+
+    def hasten(self) -> None:
+        """Say how it is, now."""
+        if self.heartbeat is not None:
+            self.heartbeat.hasten()
+
+    def stop(self) -> None:
+        """Renew the lease no more."""
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
+
+    # -- turns -------------------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of this shard is not committed yet."""
+        return bool(self.holding or self.finished or self.batch)
+
+    @property
+    def due_s(self) -> float:
+        """The monotonic moment at which to claim again, rung or not."""
+        return max(self._due_s, self.away_s)
+
+    @property
+    def away(self) -> bool:
+        """Whether it is left alone now, since its store did not answer."""
+        return self.away_s > 0 and time.monotonic() < self.away_s
+
+    @property
+    def wants(self) -> bool:
+        """Whether there may be something to claim."""
+        return not self.away and (self.rung or time.monotonic() >= self._due_s)
+
+    @property
+    def has_to_turn(self) -> bool:
+        """Whether something waits to be committed, or somebody to be heard."""
+        return not self.away and bool(self.finished or self.batch or self.called)
+
+    def turn(self, asks: bool, share: tuple[int, int], elsewhere: int) -> bool:
+        """Commit what has finished, and claim a share of the lanes' room; whether that was more than nothing.
+
+        Args:
+            asks: claim at all.
+            share: (part, of how many): of the room that there is.
+            elsewhere: operations that the worker holds of other shards.
+        """
+        self.called = False
+        batch = self._take()
+        if batch:
+            self._bench.on_commit()
+        held = len(self.holding) - len(batch.rows) + elsewhere
+        asks = asks and not (self.alone and held)
+        lanes = self._demand(*share) if asks else []
+        asks &= bool(lanes) or not self._is_short(*share)  # whose share is nothing has not asked, and looks again
+        connection = self.store.connection()
+        retries = connection.retries
+        turn = self.store.turn(
+            self.consumer,
+            self._incarnation,
+            batch.groups,
+            batch.bodies,
+            lanes,
+            held=held,
+            python=PYTHON,
+            payloads=batch.payloads,
+            effects=batch.effects,
+        )
+        claims = turn.claims
+        batch.release(self.store, self.consumer, self._bench.roster.refuse)
+        self._settle(batch, turn)
+        if connection.retries != retries:
+            known = [*self.holding.keys(), *(f"{c.segment}:{e[0].decode()}" for c in claims for e in c.entries)]
+            claims = [*claims, *self.store.recover(self.consumer, known)]
+        self._dispatch(claims, turn.now_ms)
+        if turn.cancels:
+            self._bench.on_cancels(turn.cancels)
+        self._next(turn, bool(claims), asks)
+        self.away_s = self._pause_s = 0.0
+        return bool(lanes)
+
+    def _take(self) -> Batch:
+        """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
+        if self.batch is None:
+            self.batch = self.holding.take(self.finished, self.term)
+            for index, times in self.batch.run_us.items():
+                self._bench.lanes[index].held -= len(times)
+        return self.batch
+
+    def _demand(self, part: int, of: int) -> list[tuple[int, list[str]]]:
+        """What each lane has room for. One that is full is asked for with the commit that frees it."""
+        roster = self._bench.roster
+        wanted = [
+            (min((lane.room + part) // of, CLAIM_LIMIT), roster.steps(name))
+            for name, lane in zip(LANES, self._bench.lanes, strict=True)
+        ]
+        return [(room, steps) for room, steps in wanted if room and steps]
+
+    def _is_short(self, part: int, of: int) -> bool:
+        return any(0 < lane.room < of - part for lane in self._bench.lanes)
+
+    def _settle(self, batch: Batch, turn: Turn) -> None:
+        self.batch = None
+        self.done += turn.accepted
+        self.fenced += len(turn.lost) + len(batch.dropped)
+        for lost in turn.lost:
+            with about(lost):
+                log.warning("fenced: %s was taken over; this outcome is dropped", lost)
+        self.holding.drop(batch.rows)
+        if self._bench.roster.refused:
+            batch.tell(self._bench.roster.accept)
+        for index, times in batch.run_us.items():
+            self._bench.lanes[index].learn(times)
+        self._bench.gauge.ran(batch.run_us)
+        if turn.lease_lost:
+            self.lease_lost = True
+        self._news = turn.version != self.version
+        if self._news:
+            self.version = turn.version
+            self._bench.on_version(self)
+
+    def _dispatch(self, claims: list[Claim], now_ms: int) -> None:
+        now_ns = time.perf_counter_ns()
+        self._bench.on_claims()
+        for claim in claims:
+            index = LANES.index(self._bench.roster.lane(claim.segment.partition(":")[0]))
+            jobs = self._jobs(index, claim, now_ms, now_ns)
+            self.holding.add(jobs)
+            self._bench.lanes[index].put(jobs)
+
+    def _jobs(self, lane: int, claim: Claim, now_ms: int, now_ns: int) -> list[Job]:
+        term, incarnation, segment = self.term, self._incarnation, claim.segment
+        ids = [entry[0].decode() for entry in claim.entries]
+        return [
+            Job(term, lane, incarnation, claim, id_, f"{segment}:{id_}", entry, now_ms, now_ns)
+            for id_, entry in zip(ids, claim.entries, strict=True)
+        ]
+
+    def _next(self, turn: Turn, claimed: bool, asked: bool) -> None:
+        """Decide when to claim again: when rung or due, which is at once where the claim left something.
+
+        What was claimed `alone` stays alone. Where nothing was, this worker drains for it, and leaves the bell to
+        others meanwhile.
+        """
+        if asked:
+            self.rung = False
+            self.alone = turn.alone and claimed
+            self.draining = turn.alone and not claimed
+        self.rung |= self._news
+        wait_s = IDLE_S
+        if turn.due_ms:
+            wait_s = min(wait_s, max(0.0, (turn.due_ms - turn.now_ms) / 1000))
+        if asked:
+            self._due_s = time.monotonic() + wait_s
+
+    def fail(self) -> float:
+        """The store did not answer: seconds to leave this shard alone."""
+        self.rung = True
+        self._pause_s = min(PAUSE_CAP_S, max(PAUSE_S, 2 * self._pause_s))
+        self.away_s = time.monotonic() + self._pause_s
+        return self._pause_s
+
+    def give_back(self, jobs: list[Job]) -> None:
+        """These waited for a thread for too long."""
+        self.holding.give_back(self.store, self.consumer, jobs, "it waited for a thread of its worker")
+
+    # -- bells -------------------------------------------------------------------------------------------------------
+
+    def listen(self, steps: list[str]) -> list[Bell]:
+        """Ask for what rings here: work of these steps, and somebody who wants this worker."""
+        keys = self.store.keys
+        if steps:
+            self.bell.listen([keys.bell(step) for step in steps])
+        self.own_bell.listen([keys.bell("@" + self.consumer)])
+        return [bell for bell in (self.bell, self.own_bell) if bell.listening]
+
+    def heard(self, bell: str, roomy: set[str]) -> None:
+        """A token for a lane that has filled up meanwhile goes back: another worker may have room. The worker's own
+        bell asks for a turn, whether it claims or not: somebody cancels, or instructs."""
+        name = bell.removeprefix(self.store.keys.bell(""))
+        self.called |= name.startswith("@")
+        if not name.startswith("@") and self._bench.roster.lane(name) not in roomy:
+            self.store.connection().call("RPUSH", bell, "1")
+        else:
+            self.rung = True
+
+    # -- leaving -----------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Commit what is finished, give back the rest, retire. Where the store is away, the lease says it later."""
+        self.stop()
+        try:
+            while self.finished or self.batch:
+                self.turn(False, (0, 1), 0)
+            # Before the lanes stop: what that interrupts has not ended, it goes on elsewhere.
+            self.store.release(self.consumer, self.holding.groups())
+            self.store.retire(self.consumer)
+        except StoreError as error:
+            log.warning(
+                "%s leaves without saying so (%s); its claims go back when the lease ends", self.consumer, error
+            )
+
+    def surrender(self) -> None:
+        """Give everything back and leave, to come again under a new name."""
+        try:
+            self.store.release(self.consumer, self.holding.groups())
+            self.store.retire(self.consumer)
+        except StoreError as error:
+            log.warning("%s cannot give back now (%s); its claims go back when the lease ends", self.consumer, error)
+
+    def forget(self) -> None:
+        """Ask for nothing any more."""
+        self.bell.forget()
+        self.own_bell.forget()
