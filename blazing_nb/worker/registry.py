@@ -21,19 +21,25 @@ class Registry:
     def __init__(self, app_id: str, url: str) -> None:
         self.url = url
         self.away = ""
-        self._app_id = app_id
-        self._store: Store | None = None
+        self._store = Store(app_id, url, timeout_s=TIMEOUT_S, deadline_s=0.0)
+        self._known = False
 
     @contextlib.contextmanager
     def reaching(self) -> Iterator[Store]:
         """The store; what fails inside for want of it is noted and left for the next time."""
         try:
-            if self._store is None:
-                self._store = open_store(self._app_id, self.url, timeout_s=TIMEOUT_S, deadline_s=0.0)
-            yield self._store
+            yield self._reach()
             self.away = ""
         except StoreError as error:
             self.away = str(error)
+
+    def _reach(self) -> Store:
+        """With all shards, from the first time that it answers on."""
+        if not self._known:
+            with contextlib.suppress(StoreError):  # said by whoever uses it
+                self._store = open_store(self._store.keys.app, self.url, timeout_s=TIMEOUT_S, deadline_s=0.0)
+                self._known = True
+        return self._store
 
     def workers(self) -> list[Worker]:
         """Those that are registered; none where the store is away."""
