@@ -163,18 +163,21 @@ class Sentinels(Deployment):
 
     def primary(self) -> int:
         """The port of the primary, as a Sentinel says."""
-        return until(
-            lambda: int((ask(self.sentinels[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.SERVICE) or (0, 0))[1])
-        )
+        named = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.SERVICE)
+        found: list[Any] = until(lambda: ask(self.sentinels[0], *named))
+        return int(found[1])
 
 
 class Cluster(Deployment):
     """Three primaries with a third of the slots each, and a replica of each."""
 
-    def __init__(self, binary: str = "", node_timeout_s: float = NODE_TIMEOUT_S) -> None:
+    def __init__(
+        self, binary: str = "", node_timeout_s: float = NODE_TIMEOUT_S, *, primaries: int = 3, replicas: bool = True
+    ) -> None:
         super().__init__(binary)
-        ports = free_ports(12)
-        self.servers, buses = ports[:6], ports[6:]
+        self._primaries, count = primaries, primaries * (2 if replicas else 1)
+        ports = free_ports(2 * count)
+        self.servers, buses = ports[:count], ports[count:]
         for epoch, (port, bus) in enumerate(zip(self.servers, buses, strict=True), 1):
             self.launch(
                 port,
@@ -183,14 +186,14 @@ class Cluster(Deployment):
                 *("--cluster-replica-validity-factor", 0, "--repl-diskless-sync-delay", 0),
             )
             ask(port, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
-        primaries, replicas = self.servers[:3], self.servers[3:]
-        for i, port in enumerate(primaries):
-            ask(port, "CLUSTER", "ADDSLOTSRANGE", SLOTS * i // 3, SLOTS * (i + 1) // 3 - 1)
+        for i, port in enumerate(self.servers[:primaries]):
+            ask(port, "CLUSTER", "ADDSLOTSRANGE", SLOTS * i // primaries, SLOTS * (i + 1) // primaries - 1)
         for port, bus in list(zip(self.servers, buses, strict=True))[1:]:
             ask(self.servers[0], "CLUSTER", "MEET", HOST, port, bus)
-        until(lambda: all(b"cluster_known_nodes:6" in ask(port, "CLUSTER", "INFO") for port in self.servers))
-        for port, primary in zip(replicas, primaries, strict=True):
-            until(lambda p=port, q=primary: ask(p, "CLUSTER", "REPLICATE", self.name(q)) == b"OK")
+        known = f"cluster_known_nodes:{count}".encode()
+        until(lambda: all(known in ask(port, "CLUSTER", "INFO") for port in self.servers))
+        for port, primary in zip(self.servers[primaries:], self.servers, strict=False):
+            until(lambda p=port, q=primary: ask(p, "CLUSTER", "REPLICATE", self.name(q)) == b"OK")  # type: ignore[misc]
         self.heal()
         self.url = f"redis+cluster://{','.join(f'{HOST}:{port}' for port in self.servers)}"
 
@@ -199,7 +202,10 @@ class Cluster(Deployment):
         return str(ask(port, "CLUSTER", "MYID").decode())
 
     def _rows(self) -> list[Any]:
-        return next(filter(None, (ask(port, "CLUSTER", "SLOTS") for port in self.servers if self._runs(port))))
+        found: list[Any] = until(
+            lambda: next(filter(None, (ask(port, "CLUSTER", "SLOTS") for port in self.servers if self._runs(port))), [])
+        )
+        return found
 
     def _runs(self, port: int) -> bool:
         return self.processes[port].poll() is None
@@ -210,7 +216,8 @@ class Cluster(Deployment):
 
     def owner(self, slot: int) -> int:
         """The port of who has a slot."""
-        return next(int(row[2][1]) for row in self._rows() if row[0] <= slot <= row[1])
+        found: list[int] = [int(row[2][1]) for row in self._rows() if row[0] <= slot <= row[1]]
+        return found[0]
 
     def move(self, slot: int, to: int, *, keys_at_once: int = 10, pause_s: float = 0.0) -> None:
         """Hand a slot over, some keys at a time, as redis-cli does."""
@@ -235,7 +242,7 @@ class Cluster(Deployment):
             states = [b"cluster_state:ok" in ask(port, "CLUSTER", "INFO") for port in self.servers]
             followed = sum(b"connected_slaves:1" in info for info in infos)
             linked = sum(b"master_link_status:up" in info for info in infos)
-            return all(states) and followed == linked == 3
+            return all(states) and followed == linked == len(self.servers) - self._primaries
 
         until(well, 60)
 

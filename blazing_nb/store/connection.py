@@ -49,9 +49,10 @@ TRANSIENT = (
     TryAgainError,
     OSError,
 )
-PASSING = ("BUSY ", "MISCONF ", "BZMOVING ", "NOREPLICAS ", "UNBLOCKED ")
-"""Errors of a server that runs a long script, whose disk is full, that is handing the slot over, misses its replicas or
-has just become one: nothing was done, and it passes."""
+MOVING = "BZMOVING "
+PASSING = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
+"""Errors of a server that runs a long script, whose disk is full, that misses its replicas or has just become one:
+nothing was done, and it passes."""
 PASSING_PAUSE_S = 0.1
 BACKOFF_BASE_S = 0.02
 BACKOFF_CAP_S = 1.0
@@ -163,8 +164,10 @@ class Connection:
             return reply
         except (BusyLoadingError, ReadOnlyError, MasterDownError):
             raise
-        except ResponseError:
+        except ResponseError as error:
             done = True
+            if str(error).startswith(MOVING):  # as the server says it of a command with several keys
+                raise TryAgainError(f"its slot is being handed over: {error}") from error
             raise
         finally:
             if not done:
