@@ -14,7 +14,7 @@ DEMO_STAMP := $(VENV)/.stamp-demo
 TEST_STAMP := $(VENV)/.stamp-test
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: demo test test-fast check audit docs bench flat soak soak-long failover cuts lab clean
+.PHONY: demo test test-fast check audit docs bench flat soak soak-long failover cuts simulate lab clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -81,6 +81,9 @@ soak-long: $(TEST_STAMP)
 
 cuts: $(TEST_STAMP)
 	$(BIN)/python -m tests.fault.soak --ops 20000 --cuts 1000 --json
+
+simulate: $(TEST_STAMP)
+	$(BIN)/python -m tests.fault.simulate --seeds 2000
 
 lab: $(TEST_STAMP)
 	$(BIN)/jupyter lab notebooks/

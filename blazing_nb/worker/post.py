@@ -23,6 +23,7 @@ from blazing_nb.worker.job import Finished, Job
 from blazing_nb.worker.journal import about
 from blazing_nb.worker.lane import AsyncLane, ThreadLane
 from blazing_nb.worker.process_lane import ProcessLane
+from blazing_nb.worker.recovery import Recovery
 from blazing_nb.worker.roster import Roster
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Post:
 
     def __init__(self, store: Store, bench: Bench, worker_id: str, lease_ms: int, finished: deque[Finished]) -> None:
         self.store = store
+        self.recovery = Recovery()
         self.holding = Holding()
         self.finished = finished
         """Outcomes of this post that are not taken into a commit yet."""
@@ -162,8 +164,11 @@ class Post:
         batch.release(self.store, self.consumer, self._bench.roster.refuse)
         self._settle(batch, turn)
         if connection.retries != retries:
+            self.recovery.begin()
+        if self.recovery.due:
             known = [*self.holding.keys(), *(f"{c.segment}:{e[0].decode()}" for c in claims for e in c.entries)]
             claims = [*claims, *self.store.recover(self.consumer, known)]
+            self.recovery.asked()
         self._dispatch(claims, turn.now_ms)
         if turn.cancels:
             self._bench.on_cancels(turn.cancels)

@@ -549,6 +549,7 @@ class Worker:
         try:
             served = post.turn(self._claims and not alone, (part, len(hungry)), elsewhere)
         except StoreError as error:
+            post.recovery.begin()  # what it claimed may not have been taken up
             if len(self._posts) == 1:
                 raise
             log.warning("%s; this shard is left alone for %.1f s", error, post.fail())

@@ -600,3 +600,13 @@ def test_completions_stay_until_their_reader_drops_them(bench: Bench) -> None:
     for row in mine:
         bench.turn(bench.a, [row])
     assert bench.store.connection().call("XLEN", bench.store.keys.done("n1", bench.node)) == 3
+
+
+def test_an_operation_that_a_commit_brings_twice_counts_once(bench: Bench) -> None:
+    """Its worker claimed it again, with the same number, after the store had fallen back."""
+    bench.enqueue(2)
+    [one, two] = ids(bench.claim(bench.a))
+    answer = bench.turn(bench.a, [one, one, two])
+    assert (answer.accepted, answer.lost) == (2, [])
+    totals = bench.totals()
+    assert (totals["succeeded"], totals["fenced"]) == (2, 0)

@@ -35,6 +35,7 @@ local function commit(worker, incarnation, group, at, now, lost)
     local token = tokens[claims[i]] or incarnation .. '-' .. claims[i] .. ';'
     tokens[claims[i]] = token
     if have[id] == claims[i] then
+      have[id] = false
       accepted = accepted + 1
       local body = ARGV[at + i - 1]
       local letter = string.sub(body, 1, 1)
@@ -54,6 +55,7 @@ local function commit(worker, incarnation, group, at, now, lost)
         items[#items + 1] = {id, record, claims[i], place}
         observe(hist, 't', (now - enqueued[i]) * 1000)
       end
+    elseif have[id] == false then -- twice in one call: claimed again after a rollback of the store
     elseif not committed(name, id, token) then
       hist.fenced = (hist.fenced or 0) + 1
       lost[#lost + 1] = name .. ':' .. id
