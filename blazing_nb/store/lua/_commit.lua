@@ -35,10 +35,8 @@ local function commit(worker, incarnation, group, at, now, lost)
     local token = tokens[claims[i]] or incarnation .. '-' .. claims[i] .. ';'
     tokens[claims[i]] = token
     if have[id] == claims[i] then
-      have[id] = false
-      accepted = accepted + 1
-      local body = ARGV[at + i - 1]
-      local letter = string.sub(body, 1, 1)
+      accepted, have[id] = accepted + 1, false
+      local body, letter = ARGV[at + i - 1], string.sub(ARGV[at + i - 1], 1, 1)
       local record, place = letter .. token .. string.sub(body, 2), nil
       if letter == 'R' or letter == 'W' or letter == 'J' then
         local later = letter == 'R' and again or letter == 'W' and wait or suspend
