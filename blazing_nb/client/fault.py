@@ -5,6 +5,7 @@ Only against the embedded server and workers of this user on this machine, and o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from blazing_nb.client.batch import Batch
+from blazing_nb.client.network import NETWORK, FarSide
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.snapshot import Snapshot, Step
 from blazing_nb.errors import StoreError, UsageError
@@ -79,20 +81,23 @@ class Experiment:
     Args:
         fault: kill: a worker dies at once, twice. pause: a worker is stopped until its work was given to others, then
             goes on and brings its outcomes. flood: four nodes send twenty times as much at once. restart: the server
-            is killed and started again.
+            is killed and started again. partition, slow, drop, storm: a node and a worker of the lab's own reach the
+            server through a proxy that cuts them off for longer than the lease, adds 50 ms to every round trip, forgets
+            replies, or does all of it as `seed` says.
 
     Raises:
         UsageError: another server than the embedded one, or operations under way. Nothing was done.
     """
 
-    def __init__(self, app: Blazing, fault: str, operations: int = OPERATIONS) -> None:
-        if fault not in FAULTS:
-            raise UsageError(f"A fault is one of {', '.join(FAULTS)}, not {fault!r}.")
+    def __init__(self, app: Blazing, fault: str, operations: int = OPERATIONS, *, seed: int = 0) -> None:
+        if fault not in FAULTS and fault not in NETWORK:
+            raise UsageError(f"A fault is one of {', '.join((*FAULTS, *NETWORK))}, not {fault!r}.")
         if not 1 <= operations <= OPERATIONS_LIMIT:
             raise UsageError(f"The lab takes 1 to {OPERATIONS_LIMIT} operations, not {operations}.")
         self.app = app
         self.fault = fault
-        self.operations = operations
+        self.operations, self.seed = operations, seed
+        self._far: FarSide | None = None
         self.events: list[tuple[float, str]] = []
         self.reading = Reading(0.0, 0, 0, 0, 0, 0, 0, 0)
         self._began = time.monotonic()
@@ -121,10 +126,15 @@ class Experiment:
         ours = not len(self.app.workers)
         if ours:
             self.app.workers.start(2, lease=1.0)
-            self._say("started two workers of the lab's own")
+            self.say("started two workers of the lab's own")
         try:
+            if self.fault in NETWORK:
+                self._far = FarSide(self.app, STEP, self.seed)
+                self._far.wait_ready()
             yield from self._run()
         finally:
+            if self._far is not None:
+                self._far.close()
             if ours:
                 self.app.workers.stop()
 
@@ -132,7 +142,7 @@ class Experiment:
         before = _counters(self.app.snapshot())
         step = self.app.step(probe, name=STEP)
         self._began = time.monotonic()
-        self._say(f"{self.operations} operations")
+        self.say(f"{self.operations} operations")
         batch = step.starmap([(i, NAP_S) for i in range(self.operations)])
         batches = [batch]
         thread = threading.Thread(target=self._inject, args=(batches,), name="bz-fault", daemon=True)
@@ -149,10 +159,19 @@ class Experiment:
         yield self.reading
 
     def _inject(self, batches: list[Batch]) -> None:
-        try:
+        with self.blamed():
             time.sleep(FIRST_S)
-            FAULTS[self.fault](self, batches)
-        except Exception as error:  # raised where the lab is watched
+            if self._far is None:
+                FAULTS[self.fault](self, batches)
+            else:
+                NETWORK[self.fault](self, self._far, batches)
+
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """What fails in a thread of the lab is raised where it is watched."""
+        try:
+            yield
+        except Exception as error:
             self._error = error
 
     # -- counting
@@ -180,7 +199,7 @@ class Experiment:
         wrong = sum(value != i for b in batches for i, value in enumerate(b.results(0, return_exceptions=True)))
         again = sum(decode_outcome(record).claim - 1 for record in records if record)
         self.reading = self.reading._replace(lost=max(self.reading.lost, missing, wrong), again=again)
-        self._say(f"{len(records)} results compared")
+        self.say(f"{len(records)} results compared")
         for batch in batches:
             batch.forget()
 
@@ -188,7 +207,11 @@ class Experiment:
     def _seconds(self) -> float:
         return time.monotonic() - self._began
 
-    def _say(self, what: str) -> None:
+    def counters(self) -> Step:
+        """Of the lab's operations, now."""
+        return _counters(self.app.snapshot())
+
+    def say(self, what: str) -> None:
         self.events.append((self._seconds, what))
 
     # -- faults
@@ -203,22 +226,22 @@ class Experiment:
         for _ in range(2):
             pid = self._victim()
             os.kill(pid, signal.SIGKILL)
-            self._say(f"killed worker {pid}")
+            self.say(f"killed worker {pid}")
             time.sleep(FIRST_S)
 
     def _pause(self, batches: list[Batch]) -> None:
         before, pid = _counters(self.app.snapshot()), self._victim()
         os.kill(pid, signal.SIGSTOP)
-        self._say(f"stopped worker {pid}")
+        self.say(f"stopped worker {pid}")
         try:
-            self._await(lambda step: step.rescued > before.rescued, RESCUE_S)
+            self.wait_for(lambda step: step.rescued > before.rescued, RESCUE_S)
         finally:
             os.kill(pid, signal.SIGCONT)
-        self._say(f"let worker {pid} go on, whose work runs elsewhere")
+        self.say(f"let worker {pid} go on, whose work runs elsewhere")
         # What it had executed by then it brings now.
-        self._await(lambda step: step.fenced > before.fenced, FENCE_S)
+        self.wait_for(lambda step: step.fenced > before.fenced, FENCE_S)
 
-    def _await(self, holds: Callable[[Step], bool], seconds: float) -> None:
+    def wait_for(self, holds: Callable[[Step], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
         while not holds(_counters(self.app.snapshot())) and time.monotonic() < end:
             time.sleep(TURN_S)
@@ -227,16 +250,16 @@ class Experiment:
         step, n = self.app[STEP], FLOOD * self.operations // NODES
         for node in range(NODES):
             batches.append(step.starmap(((i, 0.0) for i in range(n)), node_id=f"flood-{node}"))
-            self._say(f"node flood-{node} sent {n} operations")
+            self.say(f"node flood-{node} sent {n} operations")
 
     def _restart(self, batches: list[Batch]) -> None:
         server = embedded.find()
         if server is None:
             raise UsageError("The embedded server has ended by itself; see %blazing doctor.")
         os.kill(server.pid, signal.SIGKILL)
-        self._say(f"killed the server {server.pid}")
+        self.say(f"killed the server {server.pid}")
         time.sleep(FIRST_S)
-        self._say(f"started the server {embedded.ensure().pid}")
+        self.say(f"started the server {embedded.ensure().pid}")
 
 
 FAULTS: dict[str, Callable[[Experiment, list[Batch]], None]] = {

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
     from blazing_nb.notebook.lab import Lab
 
-KINDS = ("kill", "pause", "flood", "restart")
+KINDS = ("kill", "pause", "flood", "restart", "partition", "slow", "drop", "storm")
 
 
 def faults(app: Blazing, args: argparse.Namespace) -> Lab:
@@ -19,12 +19,13 @@ def faults(app: Blazing, args: argparse.Namespace) -> Lab:
     from blazing_nb.notebook.lab import Lab
 
     operations = OPERATIONS if args.operations is None else args.operations
-    return Lab(Experiment(app, args.fault, operations)).watch()
+    return Lab(Experiment(app, args.fault, operations, seed=args.seed)).watch()
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fault", choices=KINDS, help="what happens to the workers, the nodes or the server")
+    parser.add_argument("fault", choices=KINDS, help="what happens, to workers, nodes, server or network")
     parser.add_argument("--operations", type=int, metavar="N", help="how many operations go on meanwhile")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of a storm: the same seed, the same faults")
 
 
 FAULTS = Verb(

@@ -34,6 +34,22 @@ def test_the_promises_hold_through_a_real_fault(
         assert "of 200 final" in capfd.readouterr().err or fault == "flood"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["partition", "slow", "drop", "storm"])
+def test_the_promises_hold_on_a_network_that_breaks(fault: str, fresh_home: Path) -> None:
+    with Blazing("lab") as app:
+        app.workers.start(1, lease=1.0)
+        lab = Lab(Experiment(app, fault, 100, seed=3)).watch()
+        reading, events = lab.experiment.reading, str(lab)
+        assert lab.holds
+        assert (reading.lost, reading.twice, reading.live) == (0, 0, 0)
+        assert reading.finished == reading.enqueued == 200
+        said = {"partition": "the network is whole again", "slow": "a round trip", "drop": "forgot", "storm": "seed 3"}
+        assert said[fault] in events
+        if fault == "partition":
+            assert reading.again > 0
+
+
 def test_the_lab_refuses_what_is_not_its_own(url: str, app_id: str) -> None:
     with Blazing(app_id, url=url) as app, pytest.raises(errors.UsageError, match="embedded server only"):
         Experiment(app, "kill")
@@ -46,7 +62,7 @@ def test_the_lab_refuses_where_work_is_under_way_and_counts_what_is_missing(fres
         with pytest.raises(errors.UsageError, match="1 operations under way"):
             Experiment(app, "kill")
         operation.cancel()
-        with pytest.raises(errors.UsageError, match="kill, pause, flood, restart"):
+        with pytest.raises(errors.UsageError, match="kill, pause, flood, restart, partition, slow, drop, storm"):
             Experiment(app, "fire")
         experiment = Experiment(app, "flood", 10)
         # An operation that vanishes behind the scripts' back is seen.
