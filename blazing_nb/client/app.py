@@ -295,7 +295,12 @@ class Blazing:
 
     @property
     def redo(self) -> Redo:
-        """What was acknowledged here and may still be lost with its server, and how often the store went back."""
+        """What was acknowledged here and may still be lost with its server, and how often the store went back.
+
+        Examples:
+            >>> app.redo.kept >= 0, app.redo.rollbacks
+            (True, ...)
+        """
         return self.connect()._redo
 
     @property

@@ -376,17 +376,34 @@ class Worker:
 
     @property
     def consumer(self) -> str:
-        """Its name in the store; in the app's first shard, where there are several."""
+        """Its name in the store; in the app's first shard, where there are several.
+
+        Examples:
+            >>> worker = Worker("other").start()
+            >>> worker.consumer.startswith(f"{worker.worker_id}.")
+            True
+            >>> worker.close()
+        """
         return self._posts[0].consumer
 
     @property
     def done(self) -> int:
-        """Operations that it has committed."""
+        """Operations that it has committed.
+
+        Examples:
+            >>> Worker("other").done
+            0
+        """
         return sum(post.done for post in self._posts)
 
     @property
     def fenced(self) -> int:
-        """Outcomes that were not accepted, since another worker had taken the operation over."""
+        """Outcomes that were not accepted, since another worker had taken the operation over.
+
+        Examples:
+            >>> Worker("other").fenced
+            0
+        """
         return sum(post.fenced for post in self._posts)
 
     def _hasten(self) -> None:
