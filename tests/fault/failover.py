@@ -49,12 +49,12 @@ class Producer:
 
     def __init__(self, mode: str, url: str) -> None:
         self.app = Blazing(mode.replace(" ", "-"), url=url, **MODES[mode]).connect()
-        self.app.store.durability._timeout_s = 0.25
         self.step = self.app.step(passed)
         self.acknowledged: list[tuple[str, float]] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.step.enqueue(0)
+        self.app.store.durability._timeout_s = 0.25
         self._thread.start()
 
     def _run(self) -> None:
