@@ -8,14 +8,13 @@ from html import escape
 
 from blazing_nb.core.palette import MARK
 
-Bar = tuple[str, Sequence[int], str]
-"""(name, parts, a note such as its head's age)."""
-_NOTE = "color:var(--failed);font-size:12px"
+Bar = tuple[str, Sequence[int], str, str]
+"""(name, parts, what is wrong with it, a note such as its head's age)."""
 
 
 def bars(rows: Sequence[Bar], parts: Sequence[tuple[str, str]]) -> str:
     """A row each: its name, its parts as one bar, their sum, the note. `parts` are (name, colour)."""
-    top = max((sum(values) for _, values, _ in rows), default=0) or 1
+    top = max((sum(values) for _, values, *_ in rows), default=0) or 1
     legend = " ".join(
         f'<span style="display:inline-block;width:11px;height:11px;background:var(--{color})"></span> '
         f"{escape(name)}&nbsp; "
@@ -28,7 +27,8 @@ def bars(rows: Sequence[Bar], parts: Sequence[tuple[str, str]]) -> str:
 
 
 def _bar(row: Bar, parts: Sequence[tuple[str, str]], top: int) -> str:
-    name, values, note = row
+    name, values, mark, note = row
+    wrong = f'<b style="color:var(--failed)">! {escape(mark)}</b> ' if mark else ""
     cells = "".join(
         f'<span class="bz-{escape(part)}" title="{escape(part)} {n:,}" style="display:inline-block;height:12px;'
         f'background:var(--{color});width:{100 * n / top:.2f}%"></span>'
@@ -38,7 +38,8 @@ def _bar(row: Bar, parts: Sequence[tuple[str, str]], top: int) -> str:
     return (
         f'<tr class="bz-row"><td class="bz-name" style="white-space:nowrap">{escape(name)}</td>'
         f'<td style="width:50%;white-space:nowrap;font-size:0">{cells}</td>'
-        f'<td style="text-align:right">{sum(values):,}</td><td style="{_NOTE}">{escape(note)}</td></tr>'
+        f'<td style="text-align:right">{sum(values):,}</td>'
+        f'<td class="bz-muted" style="font-size:12px">{wrong}{escape(note)}</td></tr>'
     )
 
 
@@ -48,7 +49,7 @@ def grid(rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[str, 
 
     def cell(row: str, column: str) -> str:
         n, mark = cells.get((row, column), (0, ""))
-        shade = 0.85 * math.log1p(n) / most
+        shade = 0.5 * math.log1p(n) / most
         ring = ";outline:2px solid var(--failed);outline-offset:-2px" if mark else ""
         said = f"{row} x {column}: {n:,}{' ' + mark if mark else ''}"
         return (
@@ -77,6 +78,7 @@ _PLACES = {
     "LOST": (590, 185),
 }
 _BOX = 106
+_HALO = 'text-anchor="middle" paint-order="stroke" stroke="var(--card)" stroke-width="4" style="fill:var(--fg)"'
 
 
 def flow(edges: Mapping[tuple[str, str], float]) -> str:
@@ -115,7 +117,7 @@ def _edge(source: str, target: str, count: float, top: float) -> str:
     at = 0.5 if not source else 0.72 if source == "CLAIMED" else 0.3
     lx, ly = x1 + (x2 - x1) * at, sy + (ty - sy) * (3 * at**2 - 2 * at**3) - 4
     label = f"{count:,.0f}/s" if count >= 10 else f"{count:.1f}/s"
-    text = f'<text x="{lx:.0f}" y="{ly:.0f}" text-anchor="middle">{label}</text>' if count else ""
+    text = f'<text x="{lx:.0f}" y="{ly:.0f}" {_HALO}>{label}</text>' if count else ""
     said = f"<title>{escape(source or 'enqueued')} to {escape(target)}: {label}</title>"
     style = f'fill="none" stroke="var(--{color})" stroke-width="{width:.1f}" opacity=".75"'
     return f'<path d="{path}" {style}>{said}</path>{text}'

@@ -31,7 +31,7 @@ MARK: dict[Status, str] = {
     Status.FAILED: "✗",
     Status.CANCELLED: "⊘",
     Status.LOST: "†",
-    Status.EXPIRED: "⌛",
+    Status.EXPIRED: "⇥",
 }
 # What is not a status: latencies, and the ground.
 PART: dict[str, tuple[str, str]] = {
@@ -63,7 +63,8 @@ def badge(status: Status | str) -> str:
 
 def _variables(shade: int) -> str:
     names = {**PART, **_GROUND}
-    return "".join(f"--{name}:{pair[shade]};" for name, pair in names.items())
+    scheme = f"color-scheme:{('light', 'dark')[shade]};"  # of fields, lists and clocks that the browser draws
+    return "".join(f"--{name}:{pair[shade]};" for name, pair in names.items()) + scheme
 
 
 _LIGHT, _DARK = _variables(0), _variables(1)

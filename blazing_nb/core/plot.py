@@ -20,7 +20,9 @@ Spread = tuple[float, float, Sequence[Sequence[tuple[int, float]]]]
 Span = tuple[str, float, float, str, str]
 """(lane, begin ms, end ms, status, what it says)."""
 SPAN_HEIGHT, SPAN_LEVELS = 9, 8
+_Point = tuple[float, float | None]
 POINTS = 240
+SHADES = 8
 TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
@@ -69,9 +71,11 @@ def series(
     for k in range(len(names)) if not stacked else reversed(range(len(names))):
         if stacked:
             # The highest first: each area reaches down to the axis, and the next covers its foot.
-            path = " ".join(f"{x:.1f},{y(row[k] or 0):.1f}" for x, row in zip(xs, tops, strict=True))
-            foot = f"{xs[-1]:.1f},{axis.bottom} {xs[0]:.1f},{axis.bottom}"
-            parts.append(f'<polygon points="{path} {foot}" fill="var(--{colors[k]})"/>')
+            if any(row[k + 1] for row in rows):
+                line = _straightened([(x, y(row[k] or 0)) for x, row in zip(xs, tops, strict=True)])
+                path = " ".join(f"{x:.1f},{at:.1f}" for x, at in line)
+                foot = f"{xs[-1]:.1f},{axis.bottom} {xs[0]:.1f},{axis.bottom}"
+                parts.append(f'<polygon points="{path} {foot}" fill="var(--{colors[k]})"/>')
         else:
             parts.append(
                 _line(
@@ -114,9 +118,19 @@ def _scale(axis: _Axis, peak: float, log: bool) -> tuple[Callable[[float], float
     return linear, "".join(axis.level(linear(i * tick), f"{i * tick:g}") for i in range(count + 1))
 
 
-def _line(points: Iterable[tuple[float, float | None]], color: str, index: int) -> str:
-    path, pen = [], False
+def _straightened(points: Iterable[_Point]) -> list[_Point]:
+    """Without what lies between two neighbours of the same height: most of what is recorded stands still."""
+    kept: list[_Point] = []
     for x, y in points:
+        if len(kept) > 1 and kept[-1][1] == kept[-2][1] == y:
+            kept.pop()
+        kept.append((x, y))
+    return kept
+
+
+def _line(points: Iterable[_Point], color: str, index: int) -> str:
+    path, pen = [], False
+    for x, y in _straightened(points):
         if y is not None:
             path.append(f"{'L' if pen else 'M'}{x:.1f} {y:.1f}")
         pen = y is not None
@@ -142,12 +156,13 @@ def heat(rows: Sequence[Spread], which: int, *, title: str) -> str:
         if low <= 4 * math.log2(us) <= high:
             text = f"{us:g} µs" if us < 1000 else f"{us / 1000:g} ms" if us < 1e6 else f"{us / 1e6:g} s"
             parts.append(axis.level(axis.bottom - step * (4 * math.log2(us) - low), text))
+    shades: dict[int, list[str]] = {}
     for (column, bucket), n in cells.items():
-        shade = 0.12 + 0.88 * math.sqrt(n / most)
-        parts.append(
-            f'<rect x="{LEFT + 6 * column}" y="{axis.bottom - step * (bucket - low + 1):.1f}" width="6" '
-            f'height="{step:.1f}" style="fill:rgb(var(--heat))" fill-opacity="{shade:.2f}"/>'
-        )
+        cell = f"M{LEFT + 6 * column} {axis.bottom - step * (bucket - low + 1):.1f}h6v{step:.1f}h-6z"
+        shades.setdefault(math.ceil(SHADES * math.sqrt(n / most)), []).append(cell)
+    for shade, drawn in sorted(shades.items()):
+        opacity = 0.12 + 0.88 * shade / SHADES
+        parts.append(f'<path d="{"".join(drawn)}" style="fill:rgb(var(--heat))" fill-opacity="{opacity:.2f}"/>')
     return _svg(parts, axis.height, title)
 
 

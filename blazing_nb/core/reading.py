@@ -18,6 +18,8 @@ RollUp = tuple[str, int, Mapping[str, int]]
 """(step, second, fields)."""
 FINE_S = 300
 COARSE_S = 10
+NOISE_MS = 200
+"""Of less than that no rate is made."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -100,7 +102,9 @@ def rates(found: Sequence[Reading], names: Sequence[str], now_ms: int) -> list[l
         if after.at_ms - before.at_ms > 2000:
             still = [0.0] * len(names)
             rows += [[before.at_ms + 1000, *still], [after.at_ms - 1000, *still]]
-        rows.append([after.at_ms, *map(float, counts)])
+        # The newest, of a second that is not over.
+        share = min(1000, max(NOISE_MS, after.at_ms - before.at_ms)) / 1000
+        rows.append([after.at_ms, *(count / share for count in counts)])
     return _thinned(rows, now_ms)
 
 

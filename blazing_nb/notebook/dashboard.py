@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.app import Blazing
+from blazing_nb.client.fault import FAULTS, Experiment
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import BlazingError, UsageError
 from blazing_nb.notebook.crew import WorkersView
 from blazing_nb.notebook.depth import SegmentDepths
-from blazing_nb.notebook.panel import Panel
+from blazing_nb.notebook.lab import Lab
+from blazing_nb.notebook.panel import Markup, Panel
 from blazing_nb.notebook.throughput import Latency, Throughput
 from blazing_nb.notebook.timeline import Timeline
 from blazing_nb.notebook.transition import Transitions
 from blazing_nb.notebook.view import View, depths
-from blazing_nb.store import query
+from blazing_nb.store import embedded, query
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PARTS = (Throughput, Latency, SegmentDepths, Transitions, WorkersView, Timeline)
 CANCEL_LIMIT = 100_000
+WARNINGS = {
+    "kill": "Kill two of this app's workers here, while {} operations of the lab run?",
+    "pause": "Stop a worker of this app until its work was given to others, while {} operations of the lab run?",
+    "flood": "Send twenty times {} operations at once, as four nodes?",
+    "restart": "Kill the embedded server, which all your apps share, and start it again, while {} operations run?",
+}
 
 
 class Dashboard(View):
     """Throughput, latency, depths, transitions, workers and the timeline, opening with the last hour; with controls for
-    workers, pause, resume, retry of what failed, and cancel. What takes work away asks first.
+    workers, pause, resume, retry of what failed, cancel, and, on the embedded server, faults, with the invariants
+    beside them. What takes work away or breaks something asks first.
 
     Buttons wait until the cell that runs has ended.
 
@@ -46,10 +56,14 @@ class Dashboard(View):
         super().__init__(app, **options)
         self._app = app
         self._controls = Controls("controls", wide=True)
+        self._lab = Markup("fault lab", wide=True)
+        self._breaking = threading.Lock()
         self.views = [part(app) for part in PARTS]
-        self.panels = [self._controls, *chain.from_iterable(view.panels for view in self.views)]
+        self.panels = [self._controls, self._lab, *chain.from_iterable(view.panels for view in self.views)]
 
     def start(self, snapshot: Snapshot) -> None:
+        server = embedded.find()
+        self._controls.faults = list(FAULTS) if server is not None and server.url == self._app.url else []
         for view in self.views:
             view.start(snapshot)
 
@@ -88,7 +102,8 @@ class Dashboard(View):
             self._widget.send({"type": "answer", **answer})
 
     def control(self, verb: str, value: Any = None, *, sure: bool = False) -> dict[str, Any]:
-        """What the buttons do: workers (a number), pause, resume, retry, cancel (a step's name, or "" for all).
+        """What the buttons do: workers (a number), pause, resume, retry, cancel (a step's name, or "" for all), faults
+        (kill, pause, flood or restart).
 
         Returns:
             `said`, what was done; or `ask`, what would be, where it takes work away and `sure` is not given.
@@ -104,6 +119,7 @@ class Dashboard(View):
             "resume": self._pause,
             "retry": self._retry,
             "cancel": self._cancel,
+            "faults": self._faults,
         }
         if verb not in verbs:
             raise UsageError(f"The controls are {', '.join(verbs)}, not {verb!r}.")
@@ -149,6 +165,20 @@ class Dashboard(View):
         answers = store.cancel(found)
         return {"said": f"{answers.count('CANCELLED')} cancelled, {answers.count('ASKED')} asked to stop"}
 
+    def _faults(self, verb: str, value: Any, sure: bool) -> dict[str, Any]:
+        if not self._breaking.acquire(blocking=False):
+            raise UsageError("A fault is under way; wait until the lab is over.")
+        try:
+            lab = Lab(Experiment(self._app, value))
+            if not sure:
+                return {"ask": WARNINGS[value].format(lab.experiment.operations)}
+            for _ in lab.turns():
+                with self._lock:
+                    self._lab.set(lab.body(), str(lab))
+            return {"said": str(lab.experiment.reading).strip()}
+        finally:
+            self._breaking.release()
+
     def _steps(self, value: Any) -> list[str]:
         known = sorted(self._app.store.steps())
         if not value:
@@ -163,8 +193,12 @@ class Controls(Panel):
 
     kind = "controls"
 
+    faults: Sequence[str] = ()
+    """What can be broken; nothing but on the embedded server."""
+
     def set(self, snapshot: Snapshot) -> None:
-        self._state = {"steps": sorted(step.step for step in snapshot.steps), "workers": len(snapshot.workers)}
+        steps = sorted(step.step for step in snapshot.steps)
+        self._state = {"steps": steps, "workers": len(snapshot.workers), "faults": list(self.faults)}
 
     def everything(self) -> dict[str, Any]:
         return self._state

@@ -48,16 +48,13 @@ class SegmentDepths(View):
     def take(self, snapshot: Snapshot) -> None:
         marks = self._marks(snapshot)
         ordered = sorted(snapshot.segments, key=lambda s: (-(s.waiting + s.parked + s.claimed), name(s)))
-        rows = [(name(s), _parts(s), marks.get(name(s), "")) for s in ordered[:SHOWN]]
+        rows = [(name(s), _parts(s), marks[name(s)], _age(s)) for s in ordered[:SHOWN]]
         rest = f"<div class='bz-muted'>and {len(ordered) - SHOWN} more</div>" if len(ordered) > SHOWN else ""
         self._bars.set(board.bars(rows, list(PARTS.items())) + rest, _text(rows), lambda: _bar_traces(ordered))
         cells: dict[tuple[str, str], tuple[int, str]] = {}
         for s in snapshot.segments:
             n, mark = cells.get((s.step, s.node), (0, ""))
-            cells[s.step, s.node] = (
-                n + sum(_parts(s)),
-                mark or marks.get(name(s), "").partition("head")[0].strip(", "),
-            )
+            cells[s.step, s.node] = n + sum(_parts(s)), mark or marks[name(s)]
         steps, nodes = _first(step for step, _ in cells), _first(node for _, node in cells)
         self._grid.set(board.grid(steps, nodes, cells), "")
         self._time.add([snapshot.at_ms, snapshot.waiting, snapshot.parked, snapshot.claimed])
@@ -72,11 +69,11 @@ class SegmentDepths(View):
         snapshot = self.current()
         marks = self._marks(snapshot)
         frame = segments_frame(snapshot)
-        frame["mark"] = [marks.get(name(segment), "") for segment in snapshot.segments]
+        frame["mark"] = [marks[name(segment)] for segment in snapshot.segments]
         return frame
 
     def _marks(self, snapshot: Snapshot) -> Mapping[str, str]:
-        """What is noteworthy of each segment."""
+        """What is wrong with each segment: nothing, orphaned, skewed."""
         totals = {step.step: step.claimed for step in snapshot.steps}
         for step, claimed in totals.items():
             if self._claimed.get(step, (-1, 0))[0] != claimed:
@@ -90,8 +87,6 @@ class SegmentDepths(View):
                 notes.append("orphaned")
             if _skewed(segment, snapshot):
                 notes.append("skewed")
-            if segment.head_age_ms is not None and age_s >= 1:
-                notes.append(f"head {_age(age_s)}")
             made[name(segment)] = ", ".join(notes)
         return made
 
@@ -110,27 +105,27 @@ def _skewed(segment: Segment, snapshot: Snapshot) -> bool:
     return bool(others) and segment.waiting > SKEW * max(1, others[len(others) // 2])
 
 
-def _age(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.0f} h"
-    )
+def _age(segment: Segment) -> str:
+    """Of its head, where it is old enough to say."""
+    seconds = (segment.head_age_ms or 0) / 1000
+    if seconds < 1:
+        return ""
+    if seconds < 120:
+        return f"head {seconds:.0f} s"
+    return f"head {seconds / 60:.0f} min" if seconds < 7200 else f"head {seconds / 3600:.0f} h"
 
 
 def _first(names: Any, most: int = 20) -> list[str]:
     return list(dict.fromkeys(names))[:most]
 
 
-def _text(rows: list[tuple[str, tuple[int, int, int], str]], width: int = 30) -> str:
-    top = max((sum(values) for _, values, _ in rows), default=0) or 1
+def _text(rows: list[tuple[str, tuple[int, int, int], str, str]], width: int = 30) -> str:
+    top = max((sum(values) for _, values, *_ in rows), default=0) or 1
     lines = []
-    for label, values, note in rows:
+    for label, values, *notes in rows:
         bar = "".join(mark * round(width * n / top) for mark, n in zip("#=>", values, strict=True))
         counts = " / ".join(map(str, values))
-        lines.append(f"  {clean(label):<32} {bar:<{width + 2}} {counts} {clean(note)}".rstrip())
+        lines.append(f"  {clean(label):<32} {bar:<{width + 2}} {counts} {', '.join(filter(None, notes))}".rstrip())
     return "\n".join(lines)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from html import escape
+from collections.abc import Iterator
 from typing import Any
 
 from blazing_nb.client.fault import Experiment
+from blazing_nb.core.markup import cell, table, tagged
+from blazing_nb.core.palette import framed
+from blazing_nb.core.status import Status
 
 ROWS = (
     ("lost", "lost"),
@@ -37,38 +40,45 @@ class Lab:
 
     def watch(self) -> Lab:
         """Do it, and show it until it is over. Ctrl-C ends the watching; the operations go on."""
-        handle = _display(self._html()) if _in_notebook() else None
-        for reading in self.experiment.run():
+        handle = _display(self._repr_html_()) if _in_notebook() else None
+        for _ in self.turns():
             if handle is not None:
-                handle.update({"text/html": self._html(), "text/plain": str(self)}, raw=True)
+                handle.update({"text/html": self._repr_html_(), "text/plain": str(self)}, raw=True)
             else:
-                sys.stderr.write(f"\r{reading}")
-        self._done = True
-        if handle is not None:
-            handle.update({"text/html": self._html(), "text/plain": str(self)}, raw=True)
-        else:
+                sys.stderr.write(f"\r{self.experiment.reading}")
+        if handle is None:
             sys.stderr.write("\n")
         return self
 
-    def _repr_html_(self) -> str:
-        return self._html()
+    def turns(self) -> Iterator[None]:
+        """Do it; whenever there is something new to show, it is the next turn."""
+        for _ in self.experiment.run():
+            yield
+        self._done = True
+        yield
 
-    def _html(self) -> str:
+    def _repr_html_(self) -> str:
+        return framed(self.body(), "bz-fault-lab")
+
+    def body(self) -> str:
+        """Markup, for inside of an element of class `bz`."""
         reading, fault = self.experiment.reading, self.experiment.fault
         good = {"lost": reading.lost == 0, "twice": reading.twice == 0}
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{label}</td><td><b>{getattr(reading, name):,}</b></td>"
-            f"<td>{'' if name not in good else '✓ holds' if good[name] else '✗ broken'}</td></tr>"
-            for name, label in ROWS
-        )
-        events = "".join(f"<li>{seconds:.1f} s: {escape(what)}</li>" for seconds, what in self.experiment.events)
+        rows = [(label, f"{getattr(reading, name):,}", _verdict(good.get(name))) for name, label in ROWS]
+        events = "".join(f"<div>{seconds:.1f} s: {cell(what)}</div>" for seconds, what in self.experiment.events)
         state = "over" if self._done else "under way"
         counts = f"{reading.finished:,} of {reading.enqueued:,} final, {reading.live:,} live"
         return (
-            f'<div data-testid="bz-lab" data-state="{state}" style="font:13px/1.6 system-ui,sans-serif">'
-            f"<b>Fault lab: {escape(fault)}</b>, {state}, {reading.seconds:.1f} s; {counts}"
-            f"<table>{rows}</table><ul>{events}</ul></div>"
+            f'<div data-testid="bz-lab" data-state="{state}"><b>Fault lab: {cell(fault)}</b>, {state}, '
+            f'{reading.seconds:.1f} s; {counts}{table(("", "", ""), rows)}<div class="bz-muted">{events}</div></div>'
         )
+
+
+def _verdict(holds: bool | None) -> object:
+    """Of what is promised; of the rest nothing."""
+    if holds is None:
+        return ""
+    return tagged("holds", Status.SUCCEEDED, "✓") if holds else tagged("broken", Status.FAILED, "✗")
 
 
 def _in_notebook() -> bool:

@@ -6,7 +6,7 @@ from collections import deque
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from blazing_nb.core.reading import LATENCIES, Reading, quantiles, rate, rates, reading_of, spread
+from blazing_nb.core.reading import LATENCIES, NOISE_MS, Reading, quantiles, rate, rates, reading_of, spread
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.notebook.panel import Heat, Series
 from blazing_nb.notebook.view import View, timed_frame
@@ -42,6 +42,11 @@ class Recent:
         return self._kept[0]
 
 
+def says(before: Reading, now: Reading) -> bool:
+    """Whether they are so far apart that a rate between them is one."""
+    return now.at_ms - before.at_ms >= NOISE_MS
+
+
 class Throughput(View):
     """Operations enqueued, claimed, succeeded, failed, retried and fenced, a second; opens with the last hour.
 
@@ -70,7 +75,8 @@ class Throughput(View):
     def take(self, snapshot: Snapshot) -> None:
         now = reading_of(snapshot, self._step)
         before = self._recent.before(now)
-        self._series.add([now.at_ms, *rate(before, now, list(COUNTED))])
+        if says(before, now) or not self._series.rows:
+            self._series.add([now.at_ms, *rate(before, now, list(COUNTED))])
 
     def summary(self, snapshot: Snapshot) -> str:
         return f"{self._series.rows[-1][3]:,.0f} succeeded a second, {snapshot.finished:,} finished"
@@ -153,4 +159,6 @@ class Latency(View):
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g} ms"
+    if value is None:
+        return "-"
+    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.1f} s"

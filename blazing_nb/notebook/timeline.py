@@ -13,7 +13,7 @@ from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.core.status import Status
 from blazing_nb.errors import UsageError
 from blazing_nb.notebook.panel import Panel, Series
-from blazing_nb.notebook.throughput import WINDOW_MS, Recent
+from blazing_nb.notebook.throughput import WINDOW_MS, Recent, says
 from blazing_nb.notebook.view import HOUR_S, View
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Timeline(View):
 
     def take(self, snapshot: Snapshot) -> None:
         now = reading_of(snapshot, self._step)
-        self._rates.add([now.at_ms, *rate(self._recent.before(now), now, list(RATES))])
+        before = self._recent.before(now)
+        if says(before, now) or not self._rates.rows:
+            self._rates.add([now.at_ms, *rate(before, now, list(RATES))])
         if self.closing or snapshot.at_ms - self._asked_ms >= ASK_MS:
             self._ask(snapshot, self._asked_ms - OVERLAP_MS)
         else:

@@ -10,7 +10,7 @@ from blazing_nb.core.palette import PART
 from blazing_nb.core.reading import COUNTERS, rate, rates, reading_of
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.notebook.panel import Markup, Series
-from blazing_nb.notebook.throughput import WINDOW_MS, Recent
+from blazing_nb.notebook.throughput import WINDOW_MS, Recent, says
 from blazing_nb.notebook.view import View, timed_frame
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Transitions(View):
     def __init__(self, *args: Any, step: str | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self._step = step
-        self._flow = Markup("operations a second between statuses")
-        self._areas = Series("operations a second, by the status that they came to", _parts(), stacked=True)
+        self._flow = Markup("operations a second between statuses", wide=True)
+        self._areas = Series("operations a second, by the status that they came to", _parts(), stacked=True, wide=True)
         self.panels = [self._flow, self._areas]
         self._recent = Recent(WINDOW_MS)
         self._edges: dict[tuple[str, str], float] = {}
@@ -48,11 +48,13 @@ class Transitions(View):
 
     def take(self, snapshot: Snapshot) -> None:
         now = reading_of(snapshot, self._step)
-        counts = dict(zip(COUNTERS, rate(self._recent.before(now), now, COUNTERS), strict=True))
+        before = self._recent.before(now)
+        counts = dict(zip(COUNTERS, rate(before, now, COUNTERS), strict=True))
         self._edges = edges(counts)
         lines = [f"  {a or 'enqueued':>10} -> {b:<10} {n:,.1f}/s" for (a, b), n in self._edges.items() if n]
         self._flow.set(board.flow(self._edges), "\n".join(lines), lambda: [_sankey(self._edges)])
-        self._areas.add([now.at_ms, *_into(self._edges)])
+        if says(before, now) or not self._areas.rows:
+            self._areas.add([now.at_ms, *_into(self._edges)])
 
     def summary(self, snapshot: Snapshot) -> str:
         return f"{sum(self._edges.values()):,.0f} transitions a second"

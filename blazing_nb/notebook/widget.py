@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 
 import anywidget
+import traitlets
 
 from blazing_nb.core.palette import CSS
 
@@ -23,9 +25,10 @@ class Canvas(anywidget.AnyWidget):
     """Receives {"type": "snapshot" | "state" | "answer", ...}; asks {"type": "hello"} when it (re)connects."""
 
     _css = CSS + (STATIC / "view.css").read_text(encoding="utf-8")
+    shown_ms = traitlets.Float().tag(sync=True)
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        super().__init__(_esm=module(names))
+        super().__init__(_esm=module(names), shown_ms=time.time() * 1000)
 
 
 def widget(names: tuple[str, ...]) -> Canvas:

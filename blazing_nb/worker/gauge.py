@@ -52,8 +52,11 @@ class Gauge:
         for index, lane in enumerate(lanes):
             elapsed = sum(now - one.since_s for op, one in running if lane_of(op.partition(":")[0]) == index)
             total = self._ran_us.get(index, 0) / 1e6 + elapsed
-            before, self._counted[index] = self._counted.get(index, 0.0), total
-            loads.append(LaneLoad(lane.name, lane.held, lane.slots, round(max(0.0, total - before) / seconds, 2)))
+            # What has ended and is not committed yet is missing for a moment: the total never goes back.
+            before = self._counted.get(index, 0.0)
+            self._counted[index] = max(before, total)
+            executing = min(float(lane.slots), max(0.0, total - before) / seconds)
+            loads.append(LaneLoad(lane.name, lane.held, lane.slots, round(executing, 2)))
         ongoing = [
             Ongoing(op, one.attempt, round(now - one.since_s, 1), one.told, one.claim) for op, one in running[:SHOWN]
         ]

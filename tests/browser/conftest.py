@@ -60,6 +60,7 @@ def lab() -> Iterator[Lab]:
         "--ServerApp.disable_check_xsrf=True",
         f"--ServerApp.root_dir={root}",
         "--LabApp.news_url=None",
+        "--LabApp.expose_app_in_browser=True",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     environment = {
@@ -70,6 +71,9 @@ def lab() -> Iterator[Lab]:
         "JUPYTER_DATA_DIR": str(root / "data"),
         "IPYTHONDIR": str(root / "ipython"),
     }
+    settings = root / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
     log = root / "lab.log"
     with log.open("wb") as output:
         server = subprocess.Popen(

@@ -8,6 +8,7 @@ function add(parent, tag, name, text) {
   const made = document.createElement(tag);
   if (name) made.className = name;
   if (text !== undefined) made.textContent = text;
+  if (["button", "input", "select"].includes(tag)) made.dataset.lmSuppressShortcuts = "true"; // its keys are no commands of the notebook's
   parent.appendChild(made);
   return made;
 }
@@ -40,7 +41,9 @@ function surface(box, height, label) {
   };
 }
 
-const number = (v) => v === null || v === undefined ? "–" : v >= 100 ? Math.round(v).toLocaleString() : v >= 1 ? v.toFixed(1) : v ? v.toPrecision(2) : "0";
+const number = (v) => v === null || v === undefined ? "–" : v >= 100 || Number.isInteger(v) ? Math.round(v).toLocaleString() : v >= 1 ? v.toFixed(1) : v.toPrecision(2);
+// At an axis there is little room.
+const short = (v) => v >= 1e6 ? v / 1e6 + "M" : v >= 1e4 ? v / 1e3 + "k" : Number(v.toPrecision(3)).toLocaleString();
 const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
 
 function round(value) {
@@ -56,7 +59,7 @@ function axes(on, view, bottom) {
   g.fillStyle = on.css("muted");
   g.textAlign = "center";
   const tick = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900].find((s) => (end - start) / 1000 / s <= width / 110) * 1000;
-  for (let t = Math.ceil(start / tick) * tick; t < end; t += tick) g.fillText(clock(t), x(t), bottom + 14);
+  for (let t = Math.ceil(start / tick) * tick; t < end; t += tick) if (x(t) < right - 20) g.fillText(clock(t), x(t), bottom + 14);
   g.textAlign = "right";
   return { x, left, right, start, end };
 }
@@ -84,6 +87,7 @@ function ring() {
   let rows = [];
   return {
     get rows() { return rows; },
+    get first() { return rows.length ? rows[0][0] : Infinity; },
     put(news, whole) {
       if (whole) rows = [];
       const last = rows.length ? rows[rows.length - 1][0] : -Infinity;
@@ -105,7 +109,14 @@ function ring() {
 
 KINDS.markup = (panel, box) => {
   const body = add(box, "div", "bz-markup");
-  return { put(news) { if (news !== null) body.innerHTML = news; }, draw() {} }; // Python has escaped what users wrote
+  return {
+    put(news) {
+      if (news === null) return;
+      body.innerHTML = news; // Python has escaped what users wrote
+      box.hidden = !news;
+    },
+    draw() {},
+  };
 };
 
 function live({ model, el }) {
@@ -118,7 +129,10 @@ function live({ model, el }) {
   const view = {
     root, model, cursor: null, held: false, range: 3600, now: Date.now(), panels: [],
     ask: (message) => model.send(message),
-    span() { const end = this.end ?? this.now; return [end - this.range * 1000, end]; },
+    span() { // the range, but no longer than there is something to show, and no less than a minute
+      const end = this.end ?? this.now, first = Math.min(...this.panels.map((panel) => panel.first?.() ?? Infinity));
+      return [Math.max(end - this.range * 1000, Math.min(first, end - 60e3)), end];
+    },
     schedule,
   };
   let latest = null, scheduled = false, frames = 0, lags = [];
@@ -167,6 +181,7 @@ function live({ model, el }) {
     const data = root.dataset;
     if (data.seq !== String(latest.seq)) {
       frames += 1;
+      if (frames === 1) data.painted = Date.now() - model.get("shown_ms"); // since show(), for tests
       lags.push(Date.now() - latest.ts);
       if (lags.length > 400) lags.shift();
       data.lag95 = [...lags].sort((a, b) => a - b)[Math.floor(0.95 * (lags.length - 1))].toFixed(0);

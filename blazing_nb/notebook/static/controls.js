@@ -15,6 +15,9 @@ KINDS.controls = (panel, box, view) => {
   button("resume", "resume", "let the step be claimed again", () => step.value);
   button("retry", "retry failed", "enqueue what failed anew", () => step.value);
   button("cancel", "cancel", "cancel what is not finished", () => step.value);
+  const fault = add(bar, "select", "bz-select");
+  fault.setAttribute("aria-label", "fault to cause");
+  const breaks = button("faults", "break it", "cause the fault while the lab's own operations run", () => fault.value);
   const said = add(bar, "output", "bz-muted");
   said.setAttribute("aria-live", "polite");
   const ask = add(box, "div", "bz-ask");
@@ -30,6 +33,7 @@ KINDS.controls = (panel, box, view) => {
     made.setAttribute("aria-label", text + ": " + label);
     made.dataset.verb = verb;
     made.onclick = () => { ask.hidden = true; view.ask({ type: "do", verb, value: value(), sure: false }); };
+    return made;
   }
   yes.onclick = () => { ask.hidden = true; view.ask({ type: "do", verb: pending.verb, value: pending.value, sure: true }); };
   no.onclick = () => { ask.hidden = true; said.textContent = "nothing was done"; };
@@ -38,6 +42,8 @@ KINDS.controls = (panel, box, view) => {
   return {
     put(news) {
       if (known !== news.workers && document.activeElement !== count) count.value = known = news.workers;
+      fault.hidden = breaks.hidden = !news.faults.length;
+      if (fault.length !== news.faults.length) fault.replaceChildren(...news.faults.map((name) => new Option(name, name)));
       if (steps === news.steps.join()) return;
       steps = news.steps.join();
       const chosen = step.value;

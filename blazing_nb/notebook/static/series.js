@@ -30,6 +30,7 @@ KINDS.series = (panel, box) => {
 
   return {
     put(news, whole) { data.put(news, whole); },
+    first: () => data.first,
     draw(view) {
       const { g, height } = Object.assign(on, on.begin());
       const top = 8, bottom = height - 20;
@@ -44,8 +45,8 @@ KINDS.series = (panel, box) => {
       const y = panel.log
         ? (v) => bottom - ((bottom - top) * Math.log10(Math.max(v ?? low, low) / low)) / Math.log10(high / low)
         : (v) => bottom - ((bottom - top) * v) / high;
-      if (panel.log) for (let v = low; v <= high * 1.001; v *= 10) level(on, y(v), left, right, v.toLocaleString());
-      else for (let v = 0; v <= high * 1.001; v += tick) level(on, y(v), left, right, number(v));
+      if (panel.log) for (let v = low; v <= high * 1.001; v *= 10) level(on, y(v), left, right, short(v));
+      else for (let v = 0; v <= high * 1.001; v += tick) level(on, y(v), left, right, short(v));
       g.save();
       g.beginPath();
       g.rect(left, 0, right - left, height);
@@ -96,6 +97,7 @@ KINDS.heat = (panel, box, view) => {
   const data = ring();
   return {
     put(news, whole) { data.put(news, whole); },
+    first: () => data.first,
     draw(view) {
       const { g, height } = Object.assign(on, on.begin());
       const top = 8, bottom = height - 20, size = 4;

@@ -82,6 +82,7 @@ KINDS.timeline = (panel, box, view) => {
       for (const span of news) spans.set(span[0] + "#" + span[7], span);
       while (spans.size > SPANS) spans.delete(spans.keys().next().value);
     },
+    first: () => Math.min(...[...spans.values()].map((span) => span[4])),
     end() { clearInterval(playing); },
     draw(view) {
       const [start, end] = view.span(), then = view.held ? view.cursor : null;
