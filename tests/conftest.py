@@ -85,6 +85,9 @@ class Child:
     def wait(self, timeout: float = START_TIMEOUT) -> int:
         return self.process.wait(timeout)
 
+    def close(self) -> None:
+        self.kill()
+
     def kill(self) -> None:
         """SIGKILL ends a stopped process too. Repeatable."""
         self.process.kill()

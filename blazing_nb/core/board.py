@@ -11,6 +11,8 @@ from blazing_nb.core.palette import MARK
 Bar = tuple[str, Sequence[int], str, str]
 """(name, parts, what is wrong with it, a note such as its head's age)."""
 
+_NOTE = "font-size:12px;white-space:nowrap;text-align:left"
+
 
 def bars(rows: Sequence[Bar], parts: Sequence[tuple[str, str]]) -> str:
     """A row each: its name, its parts as one bar, their sum, the note. `parts` are (name, colour)."""
@@ -36,10 +38,10 @@ def _bar(row: Bar, parts: Sequence[tuple[str, str]], top: int) -> str:
         if n
     )
     return (
-        f'<tr class="bz-row"><td class="bz-name" style="white-space:nowrap">{escape(name)}</td>'
-        f'<td style="width:50%;white-space:nowrap;font-size:0">{cells}</td>'
+        f'<tr class="bz-row"><td class="bz-name" style="white-space:nowrap;text-align:left">{escape(name)}</td>'
+        f'<td style="width:50%;white-space:nowrap;font-size:0;text-align:left">{cells}</td>'
         f'<td style="text-align:right">{sum(values):,}</td>'
-        f'<td class="bz-muted" style="font-size:12px">{wrong}{escape(note)}</td></tr>'
+        f'<td class="bz-muted" style="{_NOTE}">{wrong}{escape(note)}</td></tr>'
     )
 
 

@@ -20,6 +20,7 @@ Spread = tuple[float, float, Sequence[Sequence[tuple[int, float]]]]
 Span = tuple[str, float, float, str, str]
 """(lane, begin ms, end ms, status, what it says)."""
 SPAN_HEIGHT, SPAN_LEVELS = 9, 8
+SPANS, TITLED = 600, 200
 _Point = tuple[float, float | None]
 POINTS = 240
 SHADES = 8
@@ -42,12 +43,12 @@ class _Axis:
         first = math.ceil(self.start / step)
         marks = []
         for i in range(first, first + 8):
-            if i * step < self.end:
+            if i * step < self.end and self.x(i * step) < WIDTH - RIGHT - 22:
                 text = f"{datetime.fromtimestamp(i * step / 1000, UTC):%H:%M:%S}"
                 marks.append(
                     f'<text x="{self.x(i * step):.0f}" y="{self.height - 6}" text-anchor="middle">{text}</text>'
                 )
-        return "".join(marks) + f'<text x="{WIDTH - RIGHT}" y="14" text-anchor="end">UTC</text>'
+        return "".join(marks) + f'<text x="4" y="{self.height - 6}">UTC</text>'
 
     def level(self, y: float, text: str) -> str:
         return (
@@ -66,24 +67,12 @@ def series(
     axis = _Axis(rows[0][0] or 0, rows[-1][0] or 0, 190)
     tops = _heaped(rows) if stacked else [list(row[1:]) for row in rows]
     y, levels = _scale(axis, max((v for row in tops for v in row if v is not None), default=0.0), log)
-    parts = [axis.ticks(), levels, _legend(names, colors)]
+    shown = [k for k in range(len(names)) if not stacked or any(row[k + 1] for row in rows)]
+    parts = [axis.ticks(), levels, _legend([names[k] for k in shown], [colors[k] for k in shown])]
     xs = [axis.x(row[0] or 0) for row in rows]
-    for k in range(len(names)) if not stacked else reversed(range(len(names))):
-        if stacked:
-            # The highest first: each area reaches down to the axis, and the next covers its foot.
-            if any(row[k + 1] for row in rows):
-                line = _straightened([(x, y(row[k] or 0)) for x, row in zip(xs, tops, strict=True)])
-                path = " ".join(f"{x:.1f},{at:.1f}" for x, at in line)
-                foot = f"{xs[-1]:.1f},{axis.bottom} {xs[0]:.1f},{axis.bottom}"
-                parts.append(f'<polygon points="{path} {foot}" fill="var(--{colors[k]})"/>')
-        else:
-            parts.append(
-                _line(
-                    [(x, None if (v := row[k]) is None else y(v)) for x, row in zip(xs, tops, strict=True)],
-                    colors[k],
-                    k,
-                )
-            )
+    for k in reversed(shown) if stacked else shown:
+        line = [(x, None if (v := row[k]) is None else y(v)) for x, row in zip(xs, tops, strict=True)]
+        parts.append(_area(line, colors[k], axis.bottom) if stacked else _line(line, colors[k], k))
     return _svg(parts, axis.height, title)
 
 
@@ -128,6 +117,13 @@ def _straightened(points: Iterable[_Point]) -> list[_Point]:
     return kept
 
 
+def _area(points: Sequence[_Point], color: str, bottom: int) -> str:
+    """Down to the axis. The highest is drawn first: the next covers its foot."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in _straightened(points))
+    foot = f"{points[-1][0]:.1f},{bottom} {points[0][0]:.1f},{bottom}"
+    return f'<polygon points="{path} {foot}" fill="var(--{color})"/>'
+
+
 def _line(points: Iterable[_Point], color: str, index: int) -> str:
     path, pen = [], False
     for x, y in _straightened(points):
@@ -167,8 +163,11 @@ def heat(rows: Sequence[Spread], which: int, *, title: str) -> str:
 
 
 def spans(rows: Sequence[Span], *, title: str, now_ms: float) -> str:
-    """Bars in lanes over time, coloured by status; the newest 200 of them. What overlaps lies below each other."""
-    rows = sorted(rows, key=lambda row: row[1])[-200:]
+    """Bars in lanes over time, coloured by status; the newest 600 of them. What overlaps lies below each other.
+
+    Up to 200 say each what it is; more are drawn together, which is a fourth of the size.
+    """
+    rows = sorted(rows, key=lambda row: row[1])[-SPANS:]
     if not rows:
         return ""
     lanes = _lanes(rows)
@@ -176,15 +175,17 @@ def spans(rows: Sequence[Span], *, title: str, now_ms: float) -> str:
     axis = _Axis(rows[0][1], max(now_ms, max(row[2] for row in rows)), TOP + sum(heights) + BOTTOM)
     used = sorted({status for *_, status, _ in rows}, key=[*map(str, STATUS)].index)
     parts, top = [axis.ticks(), _legend(used, [status.lower() for status in used])], TOP
+    drawn: dict[tuple[str, str], list[str]] = {}
     for (lane, stacked), height in zip(lanes, heights, strict=True):
         parts.append(f'<text x="{LEFT}" y="{top + 12}">{escape(lane[:60])}</text>')
         for level, (_, begin, end, status, said) in stacked:
-            x, y = axis.x(begin), top + 15 + SPAN_HEIGHT * level
-            parts.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{max(1.5, axis.x(end) - x):.1f}" height="{SPAN_HEIGHT - 1}" '
-                f'fill="var(--{escape(status.lower())})"><title>{escape(said)}</title></rect>'
-            )
+            width = max(1.5, axis.x(end) - axis.x(begin))
+            path = f"M{axis.x(begin):.1f} {top + 15 + SPAN_HEIGHT * level}h{width:.1f}v{SPAN_HEIGHT - 1}h{-width:.1f}z"
+            drawn.setdefault((status, said if len(rows) <= TITLED else status), []).append(path)
         top += height
+    for (status, said), paths in drawn.items():
+        fill = f'fill="var(--{escape(status.lower())})"'
+        parts.append(f'<path d="{"".join(paths)}" {fill}><title>{escape(said)}</title></path>')
     return _svg(parts, axis.height, title)
 
 

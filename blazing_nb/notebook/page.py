@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -29,17 +30,20 @@ def serve(app: Blazing, *, ip: str = "127.0.0.1", port: int = 0, token: bool = T
     Whoever has the token, or reaches the port where there is none, can do what the dashboard's buttons do.
 
     Raises:
-        UsageError: no Voilà, or it did not start, for example since the port is taken.
+        UsageError: no Voilà, or it did not start; the port is taken.
     """
     if find_spec("voila") is None:
         raise UsageError("The dashboard in the browser needs Voilà: pip install 'blazing_nb[dashboard]'.")
     app.connect()
-    port = port or _free_port(ip)
+    port = _free(ip, port)
     secret = secrets.token_urlsafe(24) if token else ""
     with _interrupted_by_sigterm():
         # A session of its own: Ctrl-C reaches this process alone, which ends Voilà in order.
         server = subprocess.Popen(
-            _command(ip, port, token, browser), env=_environment(app, secret), start_new_session=True
+            _command(ip, port, token, browser),
+            env=_environment(app, secret),
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
         try:
             _wait_until_it_answers(server, ip, port)
@@ -53,7 +57,7 @@ def serve(app: Blazing, *, ip: str = "127.0.0.1", port: int = 0, token: bool = T
 
 def _command(ip: str, port: int, token: bool, browser: bool) -> list[str]:
     return [
-        *(sys.executable, "-m", "voila", str(NOTEBOOK)),
+        *(sys.executable, "-m", __name__, str(NOTEBOOK)),
         *(f"--Voila.ip={ip}", f"--port={port}", "--Voila.port_retries=0", "--Voila.log_level=WARN"),
         *("--template=blazing", "--VoilaConfiguration.show_tracebacks=False", "--KernelManager.transport=ipc"),
         *(["--Voila.auto_token=True"] if token else []),
@@ -103,7 +107,28 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             server.wait()
 
 
-def _free_port(ip: str) -> int:
+def _free(ip: str, port: int) -> int:
+    """The port, or any that is free for 0."""
     with socket.socket() as probe:
-        probe.bind((ip, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ip, port))
+        except OSError as error:
+            raise UsageError(f"The dashboard cannot listen on {ip}:{port}: {error.strerror}; see --port.") from error
         return int(probe.getsockname()[1])
+
+
+def _voila() -> None:
+    """As the process that is started above: Voilà, until whoever started it closes its input, however that ended."""
+    from voila.app import main
+
+    def follow() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="bz-owner", daemon=True).start()
+    main()
+
+
+if __name__ == "__main__":
+    _voila()

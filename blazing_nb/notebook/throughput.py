@@ -75,7 +75,7 @@ class Throughput(View):
     def take(self, snapshot: Snapshot) -> None:
         now = reading_of(snapshot, self._step)
         before = self._recent.before(now)
-        if says(before, now) or not self._series.rows:
+        if says(before, now) or len(self._series.rows) < 2:
             self._series.add([now.at_ms, *rate(before, now, list(COUNTED))])
 
     def summary(self, snapshot: Snapshot) -> str:

@@ -62,7 +62,7 @@ class Timeline(View):
     def take(self, snapshot: Snapshot) -> None:
         now = reading_of(snapshot, self._step)
         before = self._recent.before(now)
-        if says(before, now) or not self._rates.rows:
+        if says(before, now) or len(self._rates.rows) < 2:
             self._rates.add([now.at_ms, *rate(before, now, list(RATES))])
         if self.closing or snapshot.at_ms - self._asked_ms >= ASK_MS:
             self._ask(snapshot, self._asked_ms - OVERLAP_MS)

@@ -53,7 +53,7 @@ class Transitions(View):
         self._edges = edges(counts)
         lines = [f"  {a or 'enqueued':>10} -> {b:<10} {n:,.1f}/s" for (a, b), n in self._edges.items() if n]
         self._flow.set(board.flow(self._edges), "\n".join(lines), lambda: [_sankey(self._edges)])
-        if says(before, now) or not self._areas.rows:
+        if says(before, now) or len(self._areas.rows) < 2:
             self._areas.add([now.at_ms, *_into(self._edges)])
 
     def summary(self, snapshot: Snapshot) -> str:

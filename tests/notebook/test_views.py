@@ -67,6 +67,19 @@ def test_every_view_offers_text_html_frame_and_figure(app: Blazing, kind: Any) -
     assert view.figure().data
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_view_can_be_opened_where_nothing_has_happened(url: str, app_id: str, kind: Any) -> None:
+    with Blazing(app_id, url=url) as app:
+        view = kind(app)
+        for _ in range(2):
+            view.update(app.snapshot())
+        assert kind.title in str(view)
+        assert kind.title in view._repr_html_()
+        assert len(view.to_frame().columns) > 3
+        view.figure()
+        assert all(panel.describe()["data"] is not None for panel in view.panels)
+
+
 def test_throughput_opens_with_what_the_roll_ups_hold(app: Blazing) -> None:
     frame = Throughput(app).to_frame()
     assert len(frame) > 1
@@ -188,6 +201,9 @@ def test_controls_ask_before_they_take_work_away(app: Blazing) -> None:
     assert board.control("resume", "work")["said"] == "resumed 1 of 1 steps"
     assert "anew" in board.control("retry", "work")["ask"]
     assert board.control("cancel", "work") == {"verb": "cancel", "value": "work", "said": "nothing to cancel"}
-    for verb, value in (("explode", None), ("pause", "nobody"), ("workers", "many")):
+    assert board._controls.everything()["faults"] == []  # this server is not the embedded one
+    with pytest.raises(UsageError, match="embedded server only"):
+        board.control("faults", "kill", sure=True)
+    for verb, value in (("explode", None), ("pause", "nobody"), ("workers", "many"), ("faults", "fire")):
         with pytest.raises(UsageError):
             board.control(verb, value)
