@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from blazing_nb.client.app import Blazing
 from blazing_nb.errors import UsageError
@@ -24,7 +25,15 @@ START_S = 60.0
 END_S = 20.0
 
 
-def serve(app: Blazing, *, ip: str = "127.0.0.1", port: int = 0, token: bool = True, browser: bool = True) -> int:
+def serve(
+    app: Blazing,
+    *,
+    ip: str = "127.0.0.1",
+    port: int = 0,
+    token: bool = True,
+    browser: bool = True,
+    theme: Literal["light", "dark"] = "light",
+) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Voilà and its kernels have ended then.
 
     Whoever has the token, or reaches the port where there is none, can do what the dashboard's buttons do.
@@ -40,7 +49,7 @@ def serve(app: Blazing, *, ip: str = "127.0.0.1", port: int = 0, token: bool = T
     with _interrupted_by_sigterm():
         # A session of its own: Ctrl-C reaches this process alone, which ends Voilà in order.
         server = subprocess.Popen(
-            _command(ip, port, token, browser),
+            _command(ip, port, token, browser, theme),
             env=_environment(app, secret),
             stdin=subprocess.PIPE,
             start_new_session=True,
@@ -55,11 +64,12 @@ def serve(app: Blazing, *, ip: str = "127.0.0.1", port: int = 0, token: bool = T
             _end(server)
 
 
-def _command(ip: str, port: int, token: bool, browser: bool) -> list[str]:
+def _command(ip: str, port: int, token: bool, browser: bool, theme: str) -> list[str]:
     return [
         *(sys.executable, "-m", __name__, str(NOTEBOOK)),
         *(f"--Voila.ip={ip}", f"--port={port}", "--Voila.port_retries=0", "--Voila.log_level=WARN"),
         *("--template=blazing", "--VoilaConfiguration.show_tracebacks=False", "--KernelManager.transport=ipc"),
+        f"--theme={theme}",
         *(["--Voila.auto_token=True"] if token else []),
         *([] if browser else ["--no-browser"]),
     ]

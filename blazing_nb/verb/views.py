@@ -22,7 +22,8 @@ def dashboard(app: Blazing, args: argparse.Namespace) -> Dashboard:
 def serve(app: Blazing, args: argparse.Namespace) -> int:
     from blazing_nb.notebook.page import serve
 
-    return serve(app, ip=args.ip, port=args.port, token=not args.no_token, browser=not args.no_browser)
+    options = {"ip": args.ip, "port": args.port, "theme": args.theme}
+    return serve(app, **options, token=not args.no_token, browser=not args.no_browser)
 
 
 def timeline(app: Blazing, args: argparse.Namespace) -> Timeline:
@@ -37,6 +38,7 @@ def timeline(app: Blazing, args: argparse.Namespace) -> Timeline:
 def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, metavar="N", help="default: a free one")
     parser.add_argument("--ip", default="127.0.0.1", metavar="IP", help="where to listen (default: this machine only)")
+    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
     parser.add_argument("--no-token", action="store_true", help="let in everybody who reaches the port")
     parser.add_argument("--no-browser", action="store_true", help="only say the address")
 

@@ -74,13 +74,15 @@ def test_the_dashboard_in_the_browser(app: Blazing, page: Any, foreign: list[str
         page.wait_for_function(f"() => ({DRAWN})().every(Boolean)", timeout=20_000)
         painted_s = time.monotonic() - began
         assert len(page.evaluate(DRAWN)) >= 12
+        top = "document.elementFromPoint(300, 300).closest('.bz-live') !== null"
+        assert page.evaluate(top), "something lies over it, or it has no height"
 
         batch = step.map(range(1500))
         depth = f"Number(document.querySelector('{DASHBOARD}').dataset.depth)"
         page.wait_for_function(f"{depth} > 500", timeout=20_000)
         seq = int(page.get_attribute(DASHBOARD, "data-seq"))
         page.wait_for_function(f"{depth} > 0 && {depth} < 1000", timeout=60_000)
-        page.screenshot(path=artefacts / "page.png", full_page=True)
+        page.screenshot(path=artefacts / "page.png")
         assert batch.wait(60)
         page.wait_for_function(f"{depth} === 0", timeout=20_000)
         moved = int(page.get_attribute(DASHBOARD, "data-seq")) - seq

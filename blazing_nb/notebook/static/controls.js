@@ -24,7 +24,7 @@ KINDS.controls = (panel, box, view) => {
   ask.setAttribute("role", "alertdialog");
   ask.hidden = true;
   const question = add(ask, "span"), yes = add(ask, "button", "bz-button", "yes, do it"), no = add(ask, "button", "bz-button", "no");
-  let pending = null, steps = "", known = null;
+  let pending = null, steps = null, known = null;
 
   function button(verb, text, label, value) {
     const made = add(bar, "button", "bz-button", text);
