@@ -118,14 +118,18 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes % 60:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
+
+
 def _facts(tally: Tally) -> list[str]:
     facts = [f"{tally.done:,g}/{tally.total:,g}", f"{tally.share:.0%}"]
     if tally.finished and tally.elapsed_s < SOON_S:
         return facts  # nobody saw how long it took
     if tally.finished:
-        return [*facts, f"in {duration(tally.elapsed_s)}", f"{tally.rate:,.3g}/s"]
+        return [*facts, f"in {duration(tally.elapsed_s)}", _rate(tally.rate)]
     if tally.left_s is not None:
-        facts += [f"{tally.rate:,.3g}/s", f"about {duration(tally.left_s)} left"]
+        facts += [_rate(tally.rate), f"about {duration(tally.left_s)} left"]
     else:
         facts += [f"{duration(tally.elapsed_s)} so far"]
     return facts

@@ -132,7 +132,7 @@ class Spans(Panel):
 
     def put(self, found: list[Attempt], now_ms: int) -> None:
         self._now_ms = now_ms
-        for one in found:
+        for one in sorted(found, key=lambda one: one.end_ms):  # the oldest is let go first
             known = self._kept.get(one.key)
             if known is None or known.status is Status.RUNNING:
                 self._kept[one.key] = self._fresh[one.key] = one

@@ -126,8 +126,12 @@ def test_an_execution_that_its_workers_death_ended_is_in_the_timeline_beside_the
 
 def test_spans_that_overlap_lie_below_each_other() -> None:
     rows = [("w", 0.0, 10.0, "SUCCEEDED", "a"), ("w", 5.0, 15.0, "LOST", "b"), ("w", 10.0, 20.0, "SUCCEEDED", "c")]
-    tops = re.findall(r'<rect x="[^"]+" y="(\d+)" width="[^"]+" height="8"', plot.spans(rows, title="t", now_ms=20))
+    drawn = plot.spans(rows, title="t", now_ms=20)
+    tops = re.findall(r'<path d="M[\d.]+ (\d+)h', drawn)
     assert tops[0] == tops[2] < tops[1]
+    many = plot.spans(rows * 100, title="t", now_ms=20)
+    assert many.count("<path") == 2  # one for each status
+    assert len(many) < 300 * 40
 
 
 def test_a_worker_says_what_runs_how_far_and_what_failed(app: Blazing) -> None:
