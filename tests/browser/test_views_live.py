@@ -35,7 +35,7 @@ CELLS = [
         "crawl.map(range(60), node_id='node-a').wait(60)"
     ),
     "four = [Throughput(app), Latency(app), Transitions(app), WorkersView(app)]\n[view.show() for view in four][0]",
-    "batches = [crawl.map(range(2500), node_id=f'node-{c}') for c in 'abc']",
+    "batches = [crawl.map(range(6000), node_id=f'node-{c}') for c in 'abc']",
     "[view.close() for view in four]\ntimeline = Timeline(app)\ntimeline.show()",
     "timeline.close()\nboard = Dashboard(app)\nboard.show()",
     "board.close()\nfor batch in batches: batch.cancel()",
@@ -169,8 +169,7 @@ def the_dashboard(page: Any, artefacts: Path) -> dict[str, int]:
     found = painted(page, "dashboard")
     seq = int(page.get_attribute(view("dashboard"), "data-seq"))
     page.wait_for_function(f"Number(document.querySelector('{view('dashboard')}').dataset.seq) > {seq} + 20")
-    box = page.locator(view("dashboard")).bounding_box()
-    page.screenshot(path=artefacts / "dashboard-top.png", clip={**box, "height": 1060})
+    page.locator(view("dashboard")).screenshot(path=artefacts / "dashboard-live.png")
     page.get_by_label("step that the controls are for").select_option("crawl")
     cancel = page.get_by_label("cancel: cancel what is not finished")
     cells = page.locator(".jp-Notebook .jp-CodeCell").count()
