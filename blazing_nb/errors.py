@@ -9,8 +9,7 @@ BlazingError
 ├── StoreError: the store refused or could not be reached
 │   ├── StoreUnavailable (OperationUncertain), StoreUnsuitable, ScriptRefused
 │   ├── SegmentFull, StoreFull, AppDraining, OutboxFull, RolledBack
-│   ├── ServerNotFound, ServerFailed: the embedded server
-│   └── LeaseLost: this worker is no longer registered
+│   └── ServerNotFound, ServerFailed: the embedded server
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe, NotShared
 ├── OperationError: how an operation ended when not well
 │   └── RemoteError, OperationLost, OperationCancelled, OperationExpired, ResultUnavailable, ReferenceUnknown,
@@ -187,10 +186,6 @@ class ServerNotFound(StoreError):
 
 class ServerFailed(StoreError):
     """The embedded server did not start or stopped answering; the message ends with its last log lines."""
-
-
-class LeaseLost(StoreError):
-    """This worker's lease ran out and its claims were given back."""
 
 
 class TrustError(BlazingError):

@@ -1,6 +1,7 @@
 """What the site shows of the repository itself, made when it is built: nothing is written twice.
 
-`{{ scripts }}`, `{{ verbs }}`, `{{ notebooks }}`, `{{ modules }}` and `{{ file NAME }}` in a page are replaced.
+`{{ scripts }}`, `{{ verbs }}`, `{{ notebooks }}`, `{{ modules }}`, `{{ messages }}` and `{{ file NAME }}` in a page are
+replaced.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +67,30 @@ def modules(_: str | None) -> str:
     return "\n".join(rows)
 
 
+def messages(_: str | None) -> str:
+    """Every error with an example message, what it is, and what to do."""
+    from blazing_nb import errors
+
+    parts = []
+    for name, example in tomllib.loads((ROOT / "docs/reference/messages.toml").read_text(encoding="utf-8")).items():
+        kind = getattr(errors, name)
+        about = " ".join(kind.__doc__.split("Examples:")[0].split())
+        said = f"{name}: {example['message']}"
+        parts.append(f"## {name}\n\n{about}\n\n```text\n{said}\n```\n\n*What to do*: {example['do']}\n")
+    return "\n".join(parts)
+
+
 def file(name: str | None) -> str:
     """A file of the repository's root; its links into the repository are left as text."""
     text = (ROOT / str(name)).read_text(encoding="utf-8")
     return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?://|#)[^)]*\)", r"\1", text)
 
 
-MAKERS = {"scripts": scripts, "verbs": verbs, "notebooks": notebooks, "modules": modules, "file": file}
+MAKERS = {
+    "scripts": scripts,
+    "verbs": verbs,
+    "notebooks": notebooks,
+    "messages": messages,
+    "modules": modules,
+    "file": file,
+}

@@ -593,7 +593,10 @@ class Blazing:
         self.settle()
         ranges = self.store.batch(check_name(name_or_id, "batch name"))
         if not ranges:
-            raise BatchUnknown(f"App {self.app_id!r} has no batch {name_or_id!r}.", name=name_or_id)
+            text = (
+                f"App {self.app_id!r} has no batch {name_or_id!r}: nothing was sent by that name, or it was forgotten."
+            )
+            raise BatchUnknown(text, name=name_or_id)
         return Batch(self, ranges, name=name_or_id)
 
     def _attach_operation(self, op: OperationId) -> Operation:

@@ -109,7 +109,8 @@ class Spool:
                 self._db.execute(f"PRAGMA user_version={FORMAT}")
             elif version != FORMAT:
                 raise OutboxUnusable(
-                    f"{self.path} is of another version ({version}) of the package.", path=str(self.path)
+                    f"{self.path} is of another version ({version}) of the package. Name another path.",
+                    path=str(self.path),
                 )
             owner, self.node, last = self._db.execute("SELECT app, node, incarnation FROM meta").fetchone()
             if owner != app_id:

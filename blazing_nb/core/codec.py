@@ -210,7 +210,8 @@ def _pickle(value: object, what: str) -> Prepared:
         raw = [buffer.raw() for buffer in buffers]
     except Exception as error:
         raise ValueNotSerializable(
-            f"{what} of type {type(value).__qualname__} is neither plain data nor picklable: {error}",
+            f"{what} of type {type(value).__qualname__} is neither plain data nor picklable: {error}. "
+            "Pass what it is made of, and make it inside the step.",
             type=type(value).__qualname__,
         ) from error
     if not raw:

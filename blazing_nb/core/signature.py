@@ -84,7 +84,10 @@ class KeyRing:
             self.refresh()
             key = self._keys.get(key_id)
         if key is None:
-            raise SignatureRefused(f"signed with key {key_id[:32]!r}, which this app does not have", key_id=key_id)
+            text = (
+                f"signed with key {key_id[:32]!r}, which this app does not have here: copy its key file to this machine"
+            )
+            raise SignatureRefused(text, key_id=key_id)
         if not hmac.compare_digest(mac, hmac.digest(key, data, "sha256")):
             raise SignatureRefused("the signature does not hold: altered, moved, or signed with another key")
 

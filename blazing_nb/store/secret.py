@@ -109,7 +109,7 @@ def read_ring(path: Path) -> KeyRing:
         keys = {name: bytes.fromhex(key) for name, key in data["keys"].items()}
         return KeyRing(keys, data["current"], _Reload(path, found))
     except FileNotFoundError:
-        raise SecretUnsafe(f"The key file {path} does not exist.") from None
+        raise SecretUnsafe(f"The key file {path} does not exist: copy it from where the app was made.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         # Without its cause: what does not parse may be a secret.
         raise SecretUnsafe(f'{path} is not a key file: {{"current": id, "keys": {{id: hex}}}}.') from None
