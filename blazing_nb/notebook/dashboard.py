@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.app import Blazing
 from blazing_nb.client.fault import FAULTS, Experiment
+from blazing_nb.client.network import NETWORK
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import BlazingError, UsageError
 from blazing_nb.notebook.crew import WorkersView
@@ -32,6 +33,10 @@ WARNINGS = {
     "pause": "Stop a worker of this app until its work was given to others, while {} operations of the lab run?",
     "flood": "Send twenty times {} operations at once, as four nodes?",
     "restart": "Kill the embedded server, which all your apps share, and start it again, while {} operations run?",
+    "partition": "Cut a worker off from the store, each way, while {} operations of the lab run?",
+    "slow": "Make a worker's network slow while {} operations of the lab run?",
+    "drop": "Forget replies to a worker while {} operations of the lab run?",
+    "storm": "Reset a worker's connections again and again while {} operations of the lab run?",
 }
 
 
@@ -63,7 +68,7 @@ class Dashboard(View):
 
     def start(self, snapshot: Snapshot) -> None:
         server = embedded.find()
-        self._controls.faults = list(FAULTS) if server is not None and server.url == self._app.url else []
+        self._controls.faults = [*FAULTS, *NETWORK] if server is not None and server.url == self._app.url else []
         for view in self.views:
             view.start(snapshot)
 
@@ -103,7 +108,7 @@ class Dashboard(View):
 
     def control(self, verb: str, value: Any = None, *, sure: bool = False) -> dict[str, Any]:
         """What the buttons do: workers (a number), pause, resume, retry, cancel (a step's name, or "" for all), faults
-        (kill, pause, flood or restart).
+        (one of `blazing-nb faults`).
 
         Returns:
             `said`, what was done; or `ask`, what would be, where it takes work away and `sure` is not given.
@@ -195,6 +200,10 @@ class Controls(Panel):
 
     faults: Sequence[str] = ()
     """What can be broken; nothing but on the embedded server."""
+
+    def __init__(self, title: str, *, wide: bool = False) -> None:
+        super().__init__(title, wide=wide)
+        self._state: dict[str, Any] = {"steps": [], "workers": 0, "faults": []}
 
     def set(self, snapshot: Snapshot) -> None:
         steps = sorted(step.step for step in snapshot.steps)
