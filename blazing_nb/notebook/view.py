@@ -81,7 +81,12 @@ class View:
         return framed(body, f"bz-{self.name}-frozen")
 
     def _ipython_display_(self) -> None:
-        self.show()
+        """Live; what it showed last, once it is closed."""
+        if not self.closed:
+            return self.show()
+        from IPython.display import display
+
+        display({"text/html": self._repr_html_(), "text/plain": str(self)}, raw=True)  # type: ignore[no-untyped-call]
 
     # -- what a view is made of ----------------------------------------------------------------------------------------
 
@@ -148,16 +153,19 @@ class View:
         with self._lock:
             if self.closed:
                 return
-            if self._snapshot is None:
-                self.start(snapshot)
-            self._snapshot = snapshot
-            self.take(snapshot)
+            self._take(snapshot)
             self._seq += 1
             if self._widget is not None:
                 news = [panel.news() for panel in self.panels]
                 self._widget.send({"type": "state", **self._head(snapshot), "news": news})
         if self.until is not None and self._handle is not None and self.until.wait(0):
             self.close()
+
+    def _take(self, snapshot: Snapshot) -> None:
+        if self._snapshot is None:
+            self.start(snapshot)
+        self._snapshot = snapshot
+        self.take(snapshot)
 
     def close(self) -> None:
         """Stop, and replace the widget by what it shows now. Repeatable.
@@ -228,10 +236,11 @@ class View:
             >>> Throughput(app).current().app
             'examples'
         """
-        if self._snapshot is None:
-            self.update(self.app.snapshot())
-        assert self._snapshot is not None  # noqa: S101 - update has set it
-        return self._snapshot
+        with self._lock:
+            if self._snapshot is None:
+                self._take(self.app.snapshot())
+            assert self._snapshot is not None  # noqa: S101 - it was just taken
+            return self._snapshot
 
     def _head(self, snapshot: Snapshot) -> dict[str, Any]:
         return {

@@ -211,3 +211,10 @@ def test_controls_ask_before_they_take_work_away(app: Blazing) -> None:
     for verb, value in (("explode", None), ("pause", "nobody"), ("workers", "many"), ("faults", "fire")):
         with pytest.raises(UsageError):
             board.control(verb, value)
+
+
+def test_a_view_that_was_closed_before_it_showed_anything_shows_what_is_there(app: Blazing) -> None:
+    for kind in (Throughput, Latency, Transitions, WorkersView, Timeline, Dashboard):
+        view = kind(app)
+        view.close()
+        assert "of views" in view._repr_html_()
