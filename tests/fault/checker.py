@@ -88,7 +88,8 @@ class Checker:
             self._waited[step] = self._waited[step] + 1 if due_before[step] and not from_parked[step] else 0
             self.demand(self._waited[step] <= 4, f"I14: {n} fresh ones of {step} went before what was due")
         seen = (self.ops.get((name, entry)) for name, _, ids in given for entry in ids)
-        if not all(op is not None and op.deaths >= BUDGETS - 1 for op in seen):  # what two workers died under is claimed alone, before all others
+        # What two workers died under is claimed alone, before all others.
+        if not all(op is not None and op.deaths >= BUDGETS - 1 for op in seen):
             self._fair(given)
 
     def _claim(self, key: tuple[str, str], claim: int, worker: str, now: float) -> str:
