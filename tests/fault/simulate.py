@@ -152,6 +152,7 @@ class Net(Store):
         self._point(f"after {verb}")
         if fate == "double":
             world.note(f"{actor.name}: {verb} arrives twice")
+            self.retries += 1  # only a caller that repeats doubles a request
             world.at(world.now + world.random.randrange(2 * TIMEOUT_MS), lambda: world.ghost(execute))
         if fate == "drop_reply":
             self._lose(verb, "reply")
@@ -431,7 +432,7 @@ class World:
         if draw.random() < 0.3:
             moment = draw.randrange(STORM_MS)
             self.at(T0 + moment, self.keep)
-            self.at(T0 + moment + draw.randrange(2000), self.fall_back)
+            self.at(T0 + min(STORM_MS - 1, moment + draw.randrange(2000)), self.fall_back)
         self.at(T0 + STORM_MS, self.calm)
         try:
             self._schedule()
