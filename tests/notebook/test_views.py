@@ -205,6 +205,7 @@ def test_controls_ask_before_they_take_work_away(app: Blazing) -> None:
     assert board.control("resume", "work")["said"] == "resumed 1 of 1 steps"
     assert "anew" in board.control("retry", "work")["ask"]
     assert board.control("cancel", "work") == {"verb": "cancel", "value": "work", "said": "nothing to cancel"}
+    board.update(app.snapshot())
     assert board._controls.everything()["faults"] == []  # this server is not the embedded one
     with pytest.raises(UsageError, match="embedded server only"):
         board.control("faults", "kill", sure=True)
