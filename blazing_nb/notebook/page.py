@@ -98,7 +98,7 @@ def _wait_until_it_answers(server: subprocess.Popen[bytes], ip: str, port: int) 
     end = time.monotonic() + START_S
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(OSError):
-            socket.create_connection((ip, port), 1).close()
+            socket.create_connection((ip, port), timeout=1).close()
             return
         time.sleep(0.05)
     raise UsageError(f"Voilà did not begin to listen on {ip}:{port}; what it said is above.")

@@ -101,7 +101,7 @@ class Holding:
             (rows if row.job.term == term else dropped).append(row)
         for row in dropped:
             with about(row.job.operation, row.job.attempt):
-                log.warning("dropped the outcome of %s: the lease was lost", row.job.operation)
+                log.warning("fenced: %s was lost with the lease; this outcome is dropped", row.job.operation)
         return Batch(rows, dropped, len(self._jobs))
 
     def drop(self, rows: Iterable[Finished]) -> None:
