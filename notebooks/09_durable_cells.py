@@ -17,7 +17,7 @@
 # *For anyone who waits for cells. Ten minutes.*
 #
 # You will run a cell on a worker, see its output arrive here, find it again by its name as another kernel would, run a cell once for each of
-# many items, look into one that failed, and then kill workers on purpose to see that nothing is lost.
+# many items, kill a kernel in the middle of a cell, look into one that failed, and then kill workers on purpose to see that nothing is lost.
 
 # %%
 import os
@@ -69,6 +69,43 @@ print(run.status, "-", run.logs().splitlines()[0])
 run.result()["estimate"]
 
 # %% [markdown]
+# ## A kernel is killed
+#
+# Now really: another kernel, as a second notebook would have it, sends a cell to the same app, and is killed with SIGKILL while the cell runs. The
+# cell does not notice. Here, in this kernel, `attach` finds it, with what it had printed before, and waits for its end.
+
+# %%
+from jupyter_client.manager import KernelManager
+
+manager = KernelManager(transport="ipc")
+manager.start_kernel(env=os.environ | {"NODE_ID": "other"})
+client = manager.blocking_client()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+sent = client.execute("%load_ext blazing_nb\n%blazing up --app cells", reply=True, timeout=60)
+sent = client.execute(
+    """%%blazing run --name survivor
+import time
+
+for part in range(10):
+    print("part", part, flush=True)
+    time.sleep(0.2)
+answer = 6 * 7
+""",
+    reply=True,
+    timeout=60,
+)
+other = manager.provisioner.pid
+client.stop_channels()
+manager.shutdown_kernel(now=True)  # SIGKILL
+# survivor = %blazing attach survivor
+print(f"kernel {'lives' if os.path.exists(f'/proc/{other}') else 'is dead'}, the cell is {survivor.status}")
+
+# %%
+survivor.wait(30)
+survivor.logs().splitlines()[-1], survivor.result()["answer"]
+
+# %% [markdown]
 # ## Once for each item
 #
 # The value is a batch, with a name too if you give one.
@@ -118,6 +155,7 @@ except ZeroDivisionError as again:
 # %%
 assert abs(estimate - 3.1416) < 0.02 and len(estimates) == 8
 assert run.result()["estimate"] == estimate
+assert sent["content"]["status"] == "ok" and survivor.result()["answer"] == 42  # its kernel was dead before
 assert type(error).__name__ == "ZeroDivisionError" and 'File "<cell shares>", line 3' in str(error.__cause__)
 assert lab.holds and lab.experiment.reading.finished == 400
 # %blazing down
