@@ -440,7 +440,7 @@ def test_r5_an_append_only_file_that_was_cut_off_keeps_every_step_whole(short_di
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         until(socket.exists)
-        with Blazing(app_id, url=f"unix://{socket}", node_id="n1") as app:
+        with Blazing(app_id, url=f"unix://{socket}", node_id="n1", redo=False) as app:  # what was cut off stays away
             step = app.step(same)
             for i in range(20):
                 step.enqueue(i)
