@@ -109,3 +109,14 @@ def test_an_audit_finds_what_is_weak_and_passes_what_is_not(
     kind.known["somelib"] = weakness("somelib", "1.0")
     code, said = audit(url, tmp_path)
     assert code == 1 and "PYSEC-2000-1" in said, said
+
+
+def test_what_is_installed_is_audited_and_what_is_installed_from_here_is_not_asked_about(
+    advisories: tuple[type[Advisories], str],
+) -> None:
+    kind, url = advisories
+    kind.known = {"jinja2": weakness("jinja2", "2.4.1"), "blazing-nb": weakness("blazing-nb", blazing_nb.__version__)}
+    command = [sys.executable, str(ROOT / ".ci" / "audit.py"), "--required", "--osv-url", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    # The service knows by name alone: jinja2 is installed, and so are we, of whom it would have said the same.
+    assert (done.returncode, "Found 1 known vulnerability in 1 package" in done.stderr) == (1, True), done.stderr
