@@ -21,8 +21,7 @@ from blazing_nb.worker.heartbeat import Heartbeat, Progress
 from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.job import Finished, Job
 from blazing_nb.worker.journal import about
-from blazing_nb.worker.lane import AsyncLane, ThreadLane
-from blazing_nb.worker.process_lane import ProcessLane
+from blazing_nb.worker.lanes import LANES, Lane
 from blazing_nb.worker.recovery import Recovery
 from blazing_nb.worker.roster import Roster
 
@@ -30,8 +29,6 @@ log = logging.getLogger(__name__)
 IDLE_S = 1.0
 CLAIM_LIMIT = 256
 PAUSE_S, PAUSE_CAP_S = 0.5, 4.0
-LANES = ("thread", "async", "process")
-Lane = ThreadLane | AsyncLane | ProcessLane
 Info = Callable[[], dict[str, str | int]]
 
 

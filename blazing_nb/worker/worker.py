@@ -1,57 +1,44 @@
-"""The worker: one turn loop that commits and claims, lanes that execute, a heartbeat. Owns the process's life cycle.
-
-One thread talks to the store; it sleeps on the bell's socket and on a wake-up socket that the lanes write to.
-"""
+"""The worker: what it is made of, its life cycle, and what it says of itself. `worker/turn` is what it does."""
 
 from __future__ import annotations
 
 import logging
 import os
-import selectors
 import socket
 import sys
-import threading
-import time
-from collections import deque
 from collections.abc import Callable
 
 from blazing_nb import __version__
 from blazing_nb.core.markup import line
 from blazing_nb.core.name import check_name
-from blazing_nb.core.shard import shard_of
 from blazing_nb.core.supervision import Setting
-from blazing_nb.errors import StoreError, UsageError
+from blazing_nb.errors import UsageError
 from blazing_nb.store import embedded, query
 from blazing_nb.store.connection import Connection
-from blazing_nb.store.process import is_traced, unique_name
+from blazing_nb.store.process import unique_name
 from blazing_nb.store.secret import load_ring
 from blazing_nb.store.shards import open_store
 from blazing_nb.worker.code import CodeLoader
 from blazing_nb.worker.executor import Executor
 from blazing_nb.worker.exporter import Exporter
-from blazing_nb.worker.heartbeat import Progress
 from blazing_nb.worker.input import Inputs
 from blazing_nb.worker.instruction import Instructions
-from blazing_nb.worker.job import Job
-from blazing_nb.worker.journal import about
-from blazing_nb.worker.lane import GIVE_BACK_S, PATIENCE_S, AsyncLane, Outbox, ThreadLane
+from blazing_nb.worker.lane import AsyncLane, Outbox, ThreadLane
+from blazing_nb.worker.lanes import LANES, Lanes
 from blazing_nb.worker.output import Catcher, catch, release
-from blazing_nb.worker.post import IDLE_S, LANES, PAUSE_S, Bench, Lane, Post
+from blazing_nb.worker.posts import Posts
 from blazing_nb.worker.process_lane import ProcessLane
-from blazing_nb.worker.pulse import Pulse
 from blazing_nb.worker.roster import Roster
 from blazing_nb.worker.service import serve
 from blazing_nb.worker.ticker import Ticker
+from blazing_nb.worker.turn import Equipment, TurnLoop
 from blazing_nb.worker.vault import Vault
+from blazing_nb.worker.wakeup import Wakeup
 from blazing_nb.worker.warmup import Warmup
 
 log = logging.getLogger(__name__)
-TELL_S = 1.0
-LOG_S = 0.3
 REACH_S = 2.0
 ASYNC_SLOTS = 1000
-SHARD_DEADLINE_S = 2.0
-"""Of a call of the turn loop where there are other shards to serve meanwhile."""
 
 
 class Worker:
@@ -97,26 +84,19 @@ class Worker:
         self._setting = Setting(lease, threads, processes, grace, patience)
         self.app_id = check_name(app_id, "app_id")
         self.worker_id = check_name(worker_id or unique_name(), "worker_id")
-        self._lease_ms = round(lease * 1000)
         self._url = url or os.environ.get("BLAZING_REDIS_URL")
         self._threads = threads
         self._metrics = (metrics_host, metrics_port)
         self._exporter: Exporter | None = None
-        self._posts: list[Post] = []
-        self._progress_lock = threading.Lock()
-        self._progress: dict[int, Progress] = {}
-        self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
-        self._drained = threading.Condition()
+        self._posts = Posts(self.worker_id, round(lease * 1000))
+        self._loop: TurnLoop | None = None
         self._instructions = Instructions()
         self.on_news: Callable[[], None] = lambda: None
         """Called when whoever runs it should look at its state."""
         self.catcher = Catcher()
-        self._logged_s = 0.0
-        self._waiting = False
 
     def __repr__(self) -> str:
-        state = "new" if self._thread is None else "running" if self._thread.is_alive() else "stopped"
+        state = "new" if self._loop is None else "running" if self.alive else "stopped"
         return f"<Worker {self.worker_id} of {self.app_id}: {state}, {self.done} done>"
 
     def _repr_html_(self) -> str:
@@ -131,55 +111,64 @@ class Worker:
             >>> worker = Worker("other", threads=2).start()
             >>> worker.close()
         """
-        if self._thread is not None:
+        if self._loop is not None:
             raise UsageError("This worker was started before; make a new one.")
         self._store = open_store(self.app_id, self._address())
         self._store.check()
         self._export()
-        ring = load_ring(self.app_id)
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_out.setblocking(False)
-        self._wake_in.setblocking(False)
-        self._waiting = False
-        self._outbox = Outbox(self._wake)
-        loader, vault = CodeLoader(self.app_id, ring, self._store.code), Vault(self.app_id, ring, self._store)
-        self._roster = Roster(self._store)
-        self._ticker = Ticker(self.app_id, ring, self._store)
-        self._warmup = Warmup(self._store, loader, self._roster.refuse, self._warmed)
-        executor = self._executor = Executor(self.app_id, ring, loader, vault, Inputs(self.app_id, ring, self._store))
-        self._threads_lane = ThreadLane(executor, self._outbox, self._threads)
-        self._async_lane = AsyncLane(executor, self._outbox, ASYNC_SLOTS)
-        self._process_lane = ProcessLane(
-            executor,
-            self._outbox,
-            self._processes,
-            self.app_id,
-            self._store.url,
-            lambda job: self._post(job).consumer,
-            lambda: self._roster.hook,
-        )
-        self._gauge, self._told_s = executor.gauge, 0.0
-        self._lanes: list[Lane] = [self._threads_lane, self._async_lane, self._process_lane]
-        executor.on_timed = self._wake
-        executor.history, executor.code = self._store.history, self._roster.code
-        executor.shards = self._store.count
-        self._term = 0
-        self._open_posts()
+        loop = self._assemble()
         if query.is_registered(self._store, self.worker_id):
             log.warning(
                 "another worker is named %s, or was a moment ago; they do not disturb each other", self.worker_id
             )
-        self._register()
-        self._refresh(self._store.version())
-        for post in self._posts:
-            post.version = post.store.version()
-        for lane in self._lanes:
-            lane.start()
-        self._thread = threading.Thread(target=self._run, name="bz-turn", daemon=True)
-        self._thread.start()
+        loop.start()
+        self._loop = loop
         self._warmup.start()
         self._ticker.start()
         return self
+
+    def _assemble(self) -> TurnLoop:
+        """All that it works with; nothing runs yet."""
+        ring, store = load_ring(self.app_id), self._store
+        loader = CodeLoader(self.app_id, ring, store.code)
+        self._wakeup = Wakeup()
+        self._roster = Roster(store)
+        self._ticker = Ticker(self.app_id, ring, store)
+        self._warmup = Warmup(store, loader, self._roster.refuse, self._warmed)
+        vault, inputs = Vault(self.app_id, ring, store), Inputs(self.app_id, ring, store)
+        executor = self._executor = Executor(self.app_id, ring, loader, vault, inputs)
+        executor.on_timed = self._wakeup.wake
+        executor.history, executor.code = store.history, self._roster.code
+        executor.shards = store.count
+        self._lanes = self._open_lanes(executor)
+        return TurnLoop(
+            Equipment(
+                store=store,
+                lanes=self._lanes,
+                roster=self._roster,
+                warmup=self._warmup,
+                instructions=self._instructions,
+                catcher=self.catcher,
+                wakeup=self._wakeup,
+                register=self._register,
+                on_news=lambda: self.on_news(),
+            ),
+            self._posts,
+        )
+
+    def _open_lanes(self, executor: Executor) -> Lanes:
+        outbox = Outbox(self._wakeup.wake)
+        processes = ProcessLane(
+            executor,
+            outbox,
+            self._processes,
+            self.app_id,
+            self._store.url,
+            lambda job: self._posts.of(job).consumer,
+            lambda: self._roster.hook,
+        )
+        threads, coroutines = ThreadLane(executor, outbox, self._threads), AsyncLane(executor, outbox, ASYNC_SLOTS)
+        return Lanes(executor, outbox, threads, coroutines, processes)
 
     def stop_accepting(self) -> None:
         """Claim nothing more; what is in flight goes on. Repeatable.
@@ -192,7 +181,7 @@ class Worker:
             >>> worker.close()
         """
         self._instructions.stop_accepting()
-        self._hasten()
+        self._posts.hasten()
         self._wake()
 
     def wait_for_completion(self, timeout: float | None = None) -> bool:
@@ -204,8 +193,7 @@ class Worker:
             True
             >>> worker.close()
         """
-        with self._drained:
-            return self._drained.wait_for(lambda: not self._outbox.finished and not self._busy(), timeout)
+        return self._loop is None or self._loop.wait_for_completion(timeout)
 
     def close(self) -> None:
         """Give back what is not committed, leave, stop. Repeatable. Functions on threads cannot be stopped: their
@@ -217,19 +205,16 @@ class Worker:
             >>> worker.alive
             False
         """
-        if self._thread is None:
+        if self._loop is None:
             return
         self._instructions.stop_accepting()
         self._warmup.stop()
         self._ticker.stop()
-        self._stopping.set()
-        self._wake()
-        self._thread.join()
+        self._loop.stop()
         if self._exporter is not None:
             self._exporter.close()
         self._store.close()
-        self._wake_in.close()
-        self._wake_out.close()
+        self._wakeup.close()
 
     def run(self, owner: str = "") -> int:
         """Start, work until SIGTERM or SIGINT, drain for `grace` seconds, close. A second signal gives back at once.
@@ -258,7 +243,7 @@ class Worker:
             >>> Worker("other").alive
             False
         """
-        return self._thread is not None and self._thread.is_alive()
+        return self._loop is not None and self._loop.alive
 
     @property
     def state(self) -> str:
@@ -268,7 +253,7 @@ class Worker:
             >>> Worker("other").state
             'new'
         """
-        if self._thread is None:
+        if self._loop is None:
             return "new"
         if not self._instructions.accepting:
             return "draining"
@@ -297,7 +282,39 @@ class Worker:
             >>> Worker("other").held
             0
         """
-        return sum(len(post.holding) for post in self._posts)
+        return self._posts.held
+
+    @property
+    def consumer(self) -> str:
+        """Its name in the store; in the app's first shard, where there are several.
+
+        Examples:
+            >>> worker = Worker("other").start()
+            >>> worker.consumer.startswith(f"{worker.worker_id}.")
+            True
+            >>> worker.close()
+        """
+        return self._posts.home.consumer
+
+    @property
+    def done(self) -> int:
+        """Operations that it has committed.
+
+        Examples:
+            >>> Worker("other").done
+            0
+        """
+        return self._posts.done
+
+    @property
+    def fenced(self) -> int:
+        """Outcomes that were not accepted, since another worker had taken the operation over.
+
+        Examples:
+            >>> Worker("other").fenced
+            0
+        """
+        return self._posts.fenced
 
     def reach(self) -> None:
         """Raises `StoreUnavailable` where the store does not answer now.
@@ -316,7 +333,7 @@ class Worker:
     def _address(self) -> str:
         return self._url or embedded.ensure().url
 
-    # -- the turn loop -----------------------------------------------------------------------------------------------
+    # -- what it says of itself --------------------------------------------------------------------------------------
 
     def _register(self) -> None:
         info: dict[str, str | int] = {
@@ -328,90 +345,7 @@ class Worker:
             "python": sys.version.split()[0],
             "version": __version__,
         }
-        for number, post in enumerate(self._posts):
-            self._term += 1
-            post.register(self._term, info, self._info, self._progress_of(number))
-            info["home"] = self._posts[0].consumer
-        self._terms = {post.term: post for post in self._posts}
-        self._pulse = Pulse(self._store.url, self.app_id, [post.consumer for post in self._posts], self._lease_ms)
-        self._pulse.start()
-
-    def _open_posts(self) -> None:
-        """One a shard. The only one takes what has finished as it comes."""
-        bench = Bench(
-            lanes=self._lanes,
-            roster=self._roster,
-            gauge=self._gauge,
-            on_commit=self._log_before,
-            on_version=self._renewed,
-            on_claims=self._look,
-            on_cancels=self._cancel,
-            on_lost=self._wake,
-        )
-        shards = self._store.shards
-        for shard in shards:
-            finished = self._outbox.finished if len(shards) == 1 else deque()
-            if len(shards) > 1:
-                shard.deadline_s = SHARD_DEADLINE_S
-            self._posts.append(Post(shard, bench, self.worker_id, self._lease_ms, finished))
-        self._order = list(self._posts)
-        """The one that has claimed last is last."""
-
-    def _post(self, job: Job) -> Post:
-        return self._terms.get(job.term, self._posts[0])
-
-    def _progress_of(self, number: int) -> Callable[[], Progress]:
-        """What running operations of a shard reported since it was asked last."""
-        if len(self._posts) == 1:
-            return self._executor.progress
-
-        def own() -> Progress:
-            with self._progress_lock:
-                for row in self._executor.progress():
-                    at = shard_of(row[0].rpartition(":")[2], len(self._posts))
-                    self._progress.setdefault(at, []).append(row)
-                return self._progress.pop(number, [])
-
-        return own
-
-    @property
-    def consumer(self) -> str:
-        """Its name in the store; in the app's first shard, where there are several.
-
-        Examples:
-            >>> worker = Worker("other").start()
-            >>> worker.consumer.startswith(f"{worker.worker_id}.")
-            True
-            >>> worker.close()
-        """
-        return self._posts[0].consumer
-
-    @property
-    def done(self) -> int:
-        """Operations that it has committed.
-
-        Examples:
-            >>> Worker("other").done
-            0
-        """
-        return sum(post.done for post in self._posts)
-
-    @property
-    def fenced(self) -> int:
-        """Outcomes that were not accepted, since another worker had taken the operation over.
-
-        Examples:
-            >>> Worker("other").fenced
-            0
-        """
-        return sum(post.fenced for post in self._posts)
-
-    def _hasten(self) -> None:
-        for post in self._posts:
-            post.hasten()
-
-    def _busy(self) -> bool:
-        return any(post.busy for post in self._posts)
+        self._posts.register(info, self._info, self._executor.progress)
 
     def _info(self) -> dict[str, str | int]:
         return {
@@ -421,33 +355,11 @@ class Worker:
             "refuses": self._roster.alarm(),
             "state": self.state,
             "steps": self._warmup.version,
-            "bulletin": self._gauge.text(self._lanes, self._executor.active, self._lane_of),
+            "bulletin": self._executor.gauge.text(self._lanes.all, self._executor.active, self._lane_of),
         }
 
     def _lane_of(self, step: str) -> int:
         return LANES.index(self._roster.lane(step))
-
-    def _warmed(self) -> None:
-        """In the warm-up's thread: what can be claimed has changed, and so has what the others may see."""
-        self._ring()
-        self._hasten()
-        self.on_news()
-        self._wake()
-
-    def _ring(self) -> None:
-        for post in self._posts:
-            post.rung = True
-
-    def _renewed(self, post: Post) -> None:
-        """What the steps are is read in the first shard, and counted there."""
-        first = self._posts[0]
-        self._refresh(post.version if post is first else first.store.version())
-        for other in self._posts:
-            other.rung |= other is not post
-
-    def _refresh(self, version: int) -> None:
-        self._roster.refresh(version)
-        self._warmup.request(version, self._roster.hook)
 
     def _export(self) -> None:
         host, port = self._metrics
@@ -464,194 +376,11 @@ class Worker:
     def _counts(self) -> dict[str, int]:
         return {"held": self.held, "done_total": self.done, "fenced_total": self.fenced}
 
+    def _warmed(self) -> None:
+        """In the warm-up's thread."""
+        if self._loop is not None:
+            self._loop.news()
+
     def _wake(self) -> None:
-        if self._waiting:
-            self._waiting = False
-            try:
-                self._wake_out.send(b"1")
-            except OSError:
-                log.debug("the turn loop is awake already, or has ended")
-
-    def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_in, selectors.EVENT_READ)
-            while not self._stopping.is_set() and not self._is_dismissed():
-                try:
-                    if any(post.lease_lost for post in self._posts):
-                        self._begin_anew()
-                    self._step(selector)
-                except StoreError as error:
-                    log.warning("%s", error)
-                    self._ring()
-                    self._stopping.wait(PAUSE_S)
-        self._leave()
-
-    def _begin_anew(self) -> None:
-        """A lease was lost: what was held there runs elsewhere. What is held of other shards is given back."""
-        for post in self._posts:
-            post.stop()
-            if post.lease_lost:
-                log.warning("%s lost its lease; what it held runs elsewhere", post.consumer)
-        self._pulse.stop()
-        for lane in self._lanes:
-            lane.take_back()
-        self._executor.abandon()
-        self._async_lane.abandon()
-        self._process_lane.abandon()
-        for post in self._posts:
-            if not post.lease_lost:
-                post.surrender()
-        self._register()
-
-    def _is_dismissed(self) -> bool:
-        """Whether it was told to leave and has finished, or its time for that is over."""
-        told = self._instructions
-        return told.closing and (not self.held or time.monotonic() >= told.ends_s)
-
-    def _step(self, selector: selectors.BaseSelector) -> None:
-        if self.held and time.monotonic() - self._told_s > TELL_S:
-            self._told_s = time.monotonic()
-            self._hasten()
-        if self.catcher and time.monotonic() - self._logged_s > LOG_S:
-            self._log()
-        for finished in self._executor.overrun():
-            with about(finished.job.operation, finished.job.attempt):
-                log.warning("%s took longer than its timeout; its thread goes on, fenced", finished.job.operation)
-            self._threads_lane.replace()
-            self._outbox.finished.append(finished)
-        if surplus := self._threads_lane.surplus():
-            self._give_back(surplus)
-        self._sort()
-        for post in list(self._order):
-            if post.has_to_turn or (post.wants and self._has_room()):
-                self._turn(post)
-        self._sort()
-        if not any(post.has_to_turn or (post.wants and self._has_room()) for post in self._posts):
-            self._wait(selector)
-
-    def _sort(self) -> None:
-        """Each outcome to the post of its shard; of earlier registrations to any, which drops it."""
-        if len(self._posts) > 1:
-            while self._outbox.finished:
-                row = self._outbox.finished.popleft()
-                self._post(row.job).finished.append(row)
-
-    @property
-    def _claims(self) -> bool:
-        """Whether it claims at all now."""
-        return self._instructions.accepting and self._warmup.ready and not self._instructions.held
-
-    def _give_back(self, jobs: list[Job]) -> None:
-        try:
-            for post in self._posts:
-                own = jobs if len(self._posts) == 1 else [job for job in jobs if self._post(job) is post]
-                if own:
-                    post.give_back(own)
-        except StoreError:
-            self._threads_lane.put([job for job in jobs if self._post(job).holding.has(job)])
-            raise
-
-    def _has_room(self) -> bool:
-        alone = any(post.alone and post.holding for post in self._posts)
-        room = any(lane.room and self._roster.serves(lane.name) for lane in self._lanes)
-        return self._claims and not alone and room
-
-    def _turn(self, post: Post) -> None:
-        """A turn at one shard. Of the room there is, each that may have work gets its share; the rest of the division
-        is for who has waited longest."""
-        hungry = [other for other in self._order if other.wants or other is post]
-        part = len(hungry) - 1 if post is hungry[0] and post.wants else 0
-        elsewhere = self.held - len(post.holding)
-        alone = any(other.alone and other.holding for other in self._posts if other is not post)
-        try:
-            served = post.turn(self._claims and not alone, (part, len(hungry)), elsewhere)
-        except StoreError as error:
-            post.recovery.begin()  # what it claimed may not have been taken up
-            if len(self._posts) == 1:
-                raise
-            log.warning("%s; this shard is left alone for %.1f s", error, post.fail())
-            return
-        if served:
-            self._order.remove(post)
-            self._order.append(post)
-        if not self._busy():
-            with self._drained:
-                self._drained.notify_all()
-        self._outbox.threshold = max(1, min(self._threads_lane.batch // 2, self.held))
-
-    def _log_before(self) -> None:
-        """Before a commit: whoever has the result can read what was printed."""
-        if self.catcher:
-            self._log()
-
-    def _look(self) -> None:
-        self._executor.traced = is_traced()
-
-    def _log(self) -> None:
-        self._logged_s = time.monotonic()
-        self.catcher.tell(self._store.log)
-
-    def _cancel(self, operations: list[str]) -> None:
-        """Somebody asked: coroutines are cancelled, plain functions see `current().cancelled`."""
-        for operation in operations:
-            if operation.startswith("@"):
-                self._obey(operation[1:])
-                continue
-            self._executor.cancel(operation)
-            self._async_lane.cancel(operation)
-            self._process_lane.cancel(operation)
-
-    def _obey(self, instruction: str) -> None:
-        self._instructions.take(instruction)
-        self._ring()
-        self._hasten()
-        self.on_news()
-
-    def _wait(self, selector: selectors.BaseSelector) -> None:
-        """Sleep until a bell rings, an outcome waits, or the next moment of interest."""
-        claims, ready = self._claims, self._has_room()
-        draining = any(post.draining for post in self._posts)
-        roomy = {lane.name for lane in self._lanes if lane.room} if ready and not draining else set()
-        steps = self._roster.awaited(roomy)
-        listening = {bell: post for post in self._posts if not post.away for bell in post.listen(steps)}
-        due_s = min(post.due_s for post in self._posts)
-        timeout = max(0.0, min(IDLE_S, due_s - time.monotonic())) if ready else IDLE_S
-        if self._threads_lane.waiting:
-            timeout = min(timeout, PATIENCE_S)
-        elif self._threads_lane.behind:
-            timeout = min(timeout, GIVE_BACK_S)
-        if self.catcher:
-            timeout = min(timeout, LOG_S)
-        timeout = min(timeout, self._instructions.ends_s - time.monotonic())
-        timeout = max(0.0, min(timeout, self._executor.next_overrun - time.monotonic()))
-        self._waiting = True
-        lost = any(post.lease_lost for post in self._posts)
-        if self._outbox.finished or self._stopping.is_set() or lost or claims != self._claims:
-            self._waiting = False
-            return
-        for bell in listening:
-            selector.register(bell, selectors.EVENT_READ)
-        heard = {key.fileobj for key, _ in selector.select(timeout)}
-        self._waiting = False
-        for bell, post in listening.items():
-            selector.unregister(bell)
-            if bell in heard and (rung := bell.answer()) is not None:
-                post.heard(rung, roomy)
-        if self._wake_in in heard:
-            self._wake_in.recv(4096)
-        self._threads_lane.hasten()
-
-    # -- leaving -----------------------------------------------------------------------------------------------------
-
-    def _leave(self) -> None:
-        """Commit what is finished, give back the rest, retire."""
-        for post in self._posts:
-            post.stop()
-        self._sort()
-        for post in self._posts:
-            post.leave()
-        self._pulse.stop()
-        for lane in self._lanes:
-            lane.stop()
-        for post in self._posts:
-            post.forget()
+        if self._loop is not None:
+            self._wakeup.wake()
