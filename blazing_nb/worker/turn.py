@@ -1,5 +1,5 @@
-"""The turn loop: one thread that talks to the store. It commits and claims at each post, and sleeps on the sockets of the
-bells and of the wake-up that the lanes write to."""
+"""The turn loop: one thread that talks to the store. It commits and claims at each post, and sleeps on the sockets of
+the bells and of the wake-up that the lanes write to."""
 
 from __future__ import annotations
 
