@@ -15,13 +15,15 @@ import pytest
 import blazing_nb
 from blazing_nb import Blazing
 from blazing_nb import notebook as views
+from blazing_nb.client.connected import ConnectedApp
 from tests.conftest import WorkerFactory
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 NAMES = re.findall(r"^::: (\S+)$", PAGE, re.MULTILINE)
 WITHOUT = {
     "what the layers of the package hand each other, no part of the interface": """
-        Blazing.define Blazing.define_hook Blazing.recorded Blazing.listener Blazing.ring Blazing.store Blazing.writer
+        Blazing.define Blazing.define_hook Blazing.recorded Blazing.listener Blazing.ring Blazing.session Blazing.store
+        Blazing.writer
         Batch.drawing Batch.extend
         Batch.whereabouts FlowBatch.drawing FlowBatch.whereabouts OperationFuture.abandon OperationFuture.settle
         Progress.done Running.cancel Running.effects Running.news Worker.instructions Workers.want""",
@@ -48,9 +50,15 @@ def documented() -> Iterator[tuple[str, str, str]]:
         value = resolve(dotted)
         yield dotted, "", inspect.getdoc(value) or ""
         if inspect.isclass(value):
-            for name, member in vars(value).items():
+            for name, member in members(value).items():
                 if not name.startswith("_") and (isinstance(member, property) or inspect.isroutine(member)):
                     yield dotted, name, inspect.getdoc(member) or ""
+
+
+def members(value: type) -> dict[str, Any]:
+    """Its own, and those of the app that `Blazing` is made of."""
+    parts = [base for base in value.__mro__ if base is value or issubclass(base, ConnectedApp)]
+    return {name: member for part in reversed(parts) for name, member in vars(part).items()}
 
 
 def overrides(dotted: str, name: str) -> bool:

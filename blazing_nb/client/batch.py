@@ -21,8 +21,8 @@ from blazing_nb.errors import BatchUnfinished, OperationTimeout, OperationUncert
 if TYPE_CHECKING:
     import pandas as pd
 
-    from blazing_nb.client.app import Blazing
     from blazing_nb.client.node import Call, NodeWriter, Pending
+    from blazing_nb.client.observed import ObservedApp
 
 
 FAILURES = 3
@@ -39,7 +39,7 @@ class Batch:
         ([2, 4, 6], 3)
     """
 
-    def __init__(self, app: Blazing, ranges: Iterable[Range], *, name: str | None) -> None:
+    def __init__(self, app: ObservedApp, ranges: Iterable[Range], *, name: str | None) -> None:
         self._app = app
         self.name = name
         self._ranges: list[Range] = []

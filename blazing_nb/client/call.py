@@ -12,7 +12,7 @@ from blazing_nb.core.reference import Ref
 from blazing_nb.errors import ValueNotSerializable
 
 if TYPE_CHECKING:
-    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.connected import ConnectedApp
 
 LARGE_RESULT = 512 << 10
 """Bytes from which a result is stored as a value: half of what an outcome takes."""
@@ -56,7 +56,7 @@ def light(value: Any) -> Any:
     return current().put(value)
 
 
-def whole(app: Blazing, value: Any) -> Any:
+def whole(app: ConnectedApp, value: Any) -> Any:
     """What `light` was given."""
     return app.get(value) if isinstance(value, Ref) else value
 

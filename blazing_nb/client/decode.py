@@ -11,19 +11,19 @@ from blazing_nb.core.status import Status
 from blazing_nb.errors import DependencyFailed, InvalidOperationId, StoreError
 
 if TYPE_CHECKING:
-    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.connected import ConnectedApp
 
 DEPTH = 8
 
 
-def value_of(app: Blazing, op: OperationId, record: bytes) -> Any:
+def value_of(app: ConnectedApp, op: OperationId, record: bytes) -> Any:
     """The result. Raises the operation's exception where it did not succeed."""
     if record[:1] != b"S":
         raise exception_of(app, op, decode_outcome(record))
     return result.value_of(app.app_id, app.ring, op, record)
 
 
-def exception_of(app: Blazing, op: OperationId, outcome: Outcome) -> Exception:
+def exception_of(app: ConnectedApp, op: OperationId, outcome: Outcome) -> Exception:
     """What an unsuccessful outcome raises here; of the remote type where it can be rebuilt."""
     error = result.exception_of(app.app_id, app.ring, op, outcome)
     if isinstance(error, DependencyFailed):
@@ -31,7 +31,7 @@ def exception_of(app: Blazing, op: OperationId, outcome: Outcome) -> Exception:
     return error
 
 
-def _explain(app: Blazing, error: DependencyFailed, depth: int) -> None:
+def _explain(app: ConnectedApp, error: DependencyFailed, depth: int) -> None:
     """The exception of the operation that is the reason becomes the cause, as far as the store still knows it."""
     try:
         op = OperationId.parse(str(error.operation))

@@ -17,7 +17,7 @@ from blazing_nb.store import query
 if TYPE_CHECKING:
     import pandas as pd
 
-    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.observed import ObservedApp
 
 LIMIT = 100_000
 
@@ -32,7 +32,7 @@ class Failed:
         True
     """
 
-    def __init__(self, app: Blazing, step: str | None, limit: int, only: Batch | Operation | None = None) -> None:
+    def __init__(self, app: ObservedApp, step: str | None, limit: int, only: Batch | Operation | None = None) -> None:
         if not 1 <= limit <= LIMIT:
             raise UsageError(f"limit is 1 to {LIMIT} operations, not {limit}.")
         self._app = app

@@ -19,7 +19,7 @@ from blazing_nb.store import query
 if TYPE_CHECKING:
     import pandas as pd
 
-    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.observed import ObservedApp
 
 LIMIT = 10_000
 _LETTERS = {status: letter for letter, status in LETTER.items()}
@@ -50,7 +50,7 @@ class Listing:
 
     def __init__(
         self,
-        app: Blazing,
+        app: ObservedApp,
         status: Status | str | None,
         step: str | None,
         since: datetime | float | None,
@@ -114,7 +114,7 @@ def _status(status: Status | str | None) -> Status | None:
         raise UsageError(f"status is one of {', '.join(Status)}, not {status!r}.") from None
 
 
-def _moment(app: Blazing, since: datetime | float | None) -> int:
+def _moment(app: ObservedApp, since: datetime | float | None) -> int:
     if since is None:
         return 0
     if not isinstance(since, datetime):
@@ -124,7 +124,7 @@ def _moment(app: Blazing, since: datetime | float | None) -> int:
     return round(since.timestamp() * 1000)
 
 
-def _rows(app: Blazing, status: Status | None, step: str, since_ms: int) -> Iterator[Row]:
+def _rows(app: ObservedApp, status: Status | None, step: str, since_ms: int) -> Iterator[Row]:
     if not since_ms and (status is None or not status.is_final):
         if status in (None, Status.CLAIMED, Status.RUNNING, Status.SCHEDULED, Status.RETRYING):
             yield from _live(app, status, query.live(app.store, step=step, pending=True))
@@ -139,7 +139,7 @@ def _rows(app: Blazing, status: Status | None, step: str, since_ms: int) -> Iter
             yield from (row for row in rows if (row.ended_ms or 0) >= since_ms)
 
 
-def _live(app: Blazing, status: Status | None, pages: Iterator[list[OperationId]]) -> Iterator[Row]:
+def _live(app: ObservedApp, status: Status | None, pages: Iterator[list[OperationId]]) -> Iterator[Row]:
     for page in pages:
         for op, row in zip(page, app.store.status(page), strict=True):
             now = None if row.record or row.status == "ABSENT" else Status(row.status)

@@ -25,7 +25,7 @@ from blazing_nb.store.reply import StatusRow
 if TYPE_CHECKING:
     import pandas as pd
 
-    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.observed import ObservedApp
 
 
 FOLLOW_S = 0.2
@@ -43,7 +43,7 @@ class Operation:
 
     __slots__ = ("_app", "_results", "_slot", "op")
 
-    def __init__(self, app: Blazing, op: OperationId, results: Results, slot: int) -> None:
+    def __init__(self, app: ObservedApp, op: OperationId, results: Results, slot: int) -> None:
         self._app = app
         self.op = op
         self._results = results

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -21,6 +21,21 @@ BURST_S = 0.1
 """A rate lets a tenth of a second's worth start at once: in any w seconds at most rate * (w + 0.1), or one."""
 LONGEST_S = 366 * 24 * 3600.0
 Kinds = type[BaseException] | Iterable[type[BaseException]]
+
+
+class StepOptions(TypedDict, total=False):
+    """Of `app.step`; see there."""
+
+    name: str | None
+    retries: int
+    backoff: float | tuple[float, float]
+    retry_on: Kinds
+    give_up_on: Kinds
+    retention: float
+    timeout: float | None
+    max_in_flight: int | None
+    rate: str | float | None
+    lane: str | None
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from blazing_nb.errors import CodeRefused, OperationUnknown, UsageError
 from blazing_nb.store import query
 
 if TYPE_CHECKING:
-    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.connected import ConnectedApp
 
 
 class Reproduction(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Reproduction(msgspec.Struct, frozen=True):
             return pool.submit(lambda: asyncio.run(self.function(*self.args, **self.kwargs))).result()
 
 
-def reproduction(app: Blazing, op: OperationId, exception: BaseException | None) -> Reproduction:
+def reproduction(app: ConnectedApp, op: OperationId, exception: BaseException | None) -> Reproduction:
     """Read and verify what the store keeps of the call.
 
     Raises:
@@ -89,7 +89,7 @@ def reproduction(app: Blazing, op: OperationId, exception: BaseException | None)
     return Reproduction(op.text, load_function(record), args, kwargs, exception)
 
 
-def _arguments(app: Blazing, op: OperationId, envelope: bytes, ctx: bytes, *, ended: bool) -> tuple[Any, Any]:
+def _arguments(app: ConnectedApp, op: OperationId, envelope: bytes, ctx: bytes, *, ended: bool) -> tuple[Any, Any]:
     waits_for: list[Dependency] = []
     token, notes = resolver.set(app.get), found.set(waits_for)
     try:

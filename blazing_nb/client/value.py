@@ -10,22 +10,22 @@ from blazing_nb.errors import ReferenceUnknown, UsageError
 from blazing_nb.store import query
 
 if TYPE_CHECKING:
-    from blazing_nb.client.app import Blazing
+    from blazing_nb.client.connected import ConnectedApp
 
 
-def put(app: Blazing, value: Any, retention_ms: int) -> Ref:
+def put(app: ConnectedApp, value: Any, retention_ms: int) -> Ref:
     """Addressed by content."""
     return keep(app, prepare(value, "the value"), retention_ms)
 
 
-def keep(app: Blazing, prepared: Prepared, retention_ms: int) -> Ref:
+def keep(app: ConnectedApp, prepared: Prepared, retention_ms: int) -> Ref:
     """The same, of what is encoded."""
     ref, payload = seal_value(prepared, app.app_id, app.ring)
     query.keep_blob(app.store, ref.digest, payload, retention_ms)
     return ref
 
 
-def get(app: Blazing, ref: Ref) -> Any:
+def get(app: ConnectedApp, ref: Ref) -> Any:
     """The value, verified."""
     if not isinstance(ref, Ref):
         raise UsageError(f"get takes what put returned, not {type(ref).__name__}.")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TextIO
 
-from blazing_nb.client.app import Blazing
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.gathering import Gathered, Handle, as_they_complete
 from blazing_nb.client.operation import Operation
@@ -163,7 +162,7 @@ class Progress:
             self.tally.note = f"{type(error).__name__}: {error}"
 
     def _explain(self) -> str:
-        app: Blazing = self._whole.handles[0]._app
+        app = self._whole.handles[0]._app
         if self.tally.rate == 0 and not app.snapshot().workers:
             return "no workers: app.workers.start(2)"
         if isinstance(self._one, Batch):

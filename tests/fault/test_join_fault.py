@@ -61,7 +61,7 @@ class Killed(Store):
         return super().enqueue(chunk, **more)
 
 with Blazing(app_id, url=url, node_id="gone") as app:
-    app._store.__class__ = Killed
+    app.store.__class__ = Killed
     step = app.step(once)
     parts = app.step(same).map(range(int(n)), name="parts")
     print(step.enqueue(parts, path).id, flush=True)

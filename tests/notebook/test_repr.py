@@ -118,7 +118,7 @@ def test_an_app_shows_its_steps_and_no_password(app_id: str, app: Blazing, silen
     assert "not connected" in check(far)
     app.step(fail)
     app.connect()
-    app._store.url = "redis://user:secret@nowhere.example:6379/0"
+    app.store.url = "redis://user:secret@nowhere.example:6379/0"
     silence()
     assert "secret" not in check(app)
     assert "fail" in check(app)
