@@ -23,7 +23,8 @@ from benchmarks.server import server, worker
 from benchmarks.work import add, fail, nap
 from blazing_nb import Blazing, Step, __version__
 from blazing_nb.core.metrics import difference, quantile
-from blazing_nb.store.store import Chunk, Group, Store
+from blazing_nb.store.request import Chunk, Group
+from blazing_nb.store.store import Store
 
 Figures = dict[str, Any]
 OPS = 20_000

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, Worker, current, errors
-from blazing_nb.store.store import Chunk, Store
+from blazing_nb.store.request import Chunk
+from blazing_nb.store.store import Store
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from blazing_nb.errors import BlazingError, OperationUncertain, ScriptRefused, S
 from blazing_nb.store.durability import MEMORY
 from blazing_nb.store.join import Join, register
 from blazing_nb.store.redo import Redo
-from blazing_nb.store.store import Chunk, Store
+from blazing_nb.store.request import Chunk
+from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
 

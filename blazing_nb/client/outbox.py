@@ -39,7 +39,8 @@ from blazing_nb.errors import (
 )
 from blazing_nb.store.join import register
 from blazing_nb.store.redo import Redo
-from blazing_nb.store.store import Chunk, Store
+from blazing_nb.store.request import Chunk
+from blazing_nb.store.store import Store
 
 if TYPE_CHECKING:
     pass

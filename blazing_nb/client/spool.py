@@ -22,7 +22,7 @@ from blazing_nb.core.dot import OperationId
 from blazing_nb.core.snapshot import OutboxState
 from blazing_nb.errors import OutboxFull, OutboxUnusable
 from blazing_nb.store.home import file_name, home
-from blazing_nb.store.store import Chunk
+from blazing_nb.store.request import Chunk
 
 FORMAT = 1
 SLOTS = 64

@@ -45,7 +45,7 @@ from blazing_nb.errors import (
     UsageError,
 )
 from blazing_nb.store.join import Join
-from blazing_nb.store.store import Chunk
+from blazing_nb.store.request import Chunk
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing

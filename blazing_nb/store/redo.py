@@ -18,7 +18,8 @@ import msgspec
 from blazing_nb.core.markup import card, drawn, table
 from blazing_nb.errors import BlazingError, RolledBack, StoreError, StoreUnavailable
 from blazing_nb.store.connection import Connection
-from blazing_nb.store.store import Chunk, Store
+from blazing_nb.store.request import Chunk
+from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
 KEPT_OPERATIONS, KEPT_BYTES = 100_000, 64 << 20

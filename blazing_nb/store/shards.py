@@ -15,7 +15,8 @@ from blazing_nb.core.shard import MOST, shard_of, shard_of_key
 from blazing_nb.core.snapshot import Snapshot, merge_steps
 from blazing_nb.errors import BatchExists, NotSharded, UsageError
 from blazing_nb.store.reply import StatusRow
-from blazing_nb.store.store import Chunk, Store
+from blazing_nb.store.request import Chunk
+from blazing_nb.store.store import Store
 
 Answer = TypeVar("Answer")
 

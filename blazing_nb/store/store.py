@@ -5,12 +5,8 @@ Knows bytes and numbers, never user values: encoding is `core/codec`, trust is `
 
 from __future__ import annotations
 
-import logging
-import math
 import random
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,87 +16,25 @@ from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.effect import Effect
 from blazing_nb.core.name import check_name
 from blazing_nb.core.snapshot import Snapshot
-from blazing_nb.errors import (
-    AppDraining,
-    BatchExists,
-    RolledBack,
-    ScriptRefused,
-    SegmentFull,
-    ShardsFixed,
-    StoreFull,
-    StoreUnsuitable,
-)
-from blazing_nb.store import script
+from blazing_nb.errors import ScriptRefused, ShardsFixed
+from blazing_nb.store import script, server
 from blazing_nb.store.connection import Connection, Reply
-from blazing_nb.store.durability import MEMORY, Durability
+from blazing_nb.store.connections import Connections
+from blazing_nb.store.durability import Durability
 from blazing_nb.store.home import file_name
-from blazing_nb.store.join import Join
 from blazing_nb.store.key import Keys
+from blazing_nb.store.refusal import enqueue_refusal
 from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_snapshot, parse_status, parse_turn
+from blazing_nb.store.request import Chunk, Group, add_effects, flat, parts
+from blazing_nb.store.server import Admission
 from blazing_nb.store.topology import route
 
-log = logging.getLogger(__name__)
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
-STATUS_LIMIT = 1000
-ADMISSION_S = 1.0
-ADMISSION_SHARE = 0.8
-
-
-class Chunk(msgspec.Struct, frozen=True):
-    """One call of `enqueue`: consecutive operations of one segment, identities fixed before sending."""
-
-    step: str
-    prio: str
-    node: str
-    incarnation: int
-    first: int
-    payloads: Sequence[bytes]
-    cap: int = 0
-    batch: str = ""
-    offset: int = 0
-    delay_ms: int = 0
-    at_ms: int = 0
-    expires_ms: int = 0
-    expires_at_ms: int = 0
-    key: str = ""
-    joins: Sequence[Join] = ()
-    durability: str = MEMORY
-    before: int = 0
-
-
-class Follow(msgspec.Struct, array_like=True):
-    """An operation that a commit makes. It follows row `index` (from 1) of its group, with payload `number` (from 1) of
-    the call. `root`: the flow's first operation, "" where that is the one committed."""
-
-    index: int
-    number: int
-    step: str
-    prio: str
-    left: int
-    root: str
-    delay_ms: int
-    deadline_ms: int
-
-
-class Group(msgspec.Struct, array_like=True):
-    """What a worker finished in one segment. Rows are ascending by id; their bodies travel beside."""
-
-    segment: str
-    held: int
-    retention_ms: int
-    ids: list[str]
-    claims: list[int]
-    run_us: list[int]
-    enqueued_ms: list[int]
-    follows: list[Follow] = []
 
 
 class Store:
-    """The verbs on one app's data. Every call is atomic, bounded by a deadline, and safe to repeat.
-
-    Each thread gets a connection of its own, so that a call never waits behind another thread's.
-    """
+    """The verbs on one app's data. Every call is atomic, bounded by a deadline, and safe to repeat."""
 
     def __init__(
         self, app_id: str, url: str, *, shard: int = 0, timeout_s: float = 5.0, deadline_s: float = 15.0
@@ -113,11 +47,8 @@ class Store:
         self.timeout_s, self.deadline_s = timeout_s, deadline_s
         self._route = route(url, timeout_s=timeout_s, name=f"bz-{file_name(app_id)}")
         self._route.home = self.keys.meta
-        self._local = threading.local()
-        self._connections: list[Connection] = []
-        self._lock = threading.Lock()
-        self._closed = False
-        self._asked_s, self._allowance = -ADMISSION_S, 0.0
+        self._connections = Connections(self._route, timeout_s, deadline_s)
+        self._admission = Admission(self.memory)
         self.durability = Durability(self.keys.prefix + "mark", timeout_s)
 
     def __repr__(self) -> str:
@@ -145,34 +76,19 @@ class Store:
 
     def connection(self) -> Connection:
         """This thread's connection."""
-        found: Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = self._local.connection = self.dedicated()
-        return found
+        return self._connections.own()
 
     def dedicated(self) -> Connection:
         """A connection for one blocking reader."""
-        made = Connection(self._route, timeout_s=self.timeout_s, deadline_s=self.deadline_s)
-        with self._lock:
-            if self._closed:
-                made.close()
-            self._connections.append(made)
-        return made
+        return self._connections.make()
 
     def discard(self, connection: Connection) -> None:
         """Close a dedicated connection. Repeatable."""
-        connection.close()
-        with self._lock:
-            if connection in self._connections:
-                self._connections.remove(connection)
+        self._connections.discard(connection)
 
     def close(self) -> None:
         """Close every connection. Repeatable."""
-        with self._lock:
-            self._closed = True
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
+        self._connections.close()
 
     def run(self, verb: str, request: object = None, *blobs: bytes, now_ms: int | None = None) -> Reply:
         # Lua's cmsgpack of Redis 7.0 does not read msgpack's bin type: bytes go as arguments of their own.
@@ -190,21 +106,7 @@ class Store:
         """
         if self.count == 1:
             self.created_with(1)
-        text: bytes = self.connection().call("INFO", "everything")
-        info = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-        version = info.get("redis_version", "0.0")
-        if int(version.split(".")[0]) < 7:
-            raise StoreUnsuitable(f"The server is Redis {version}; 7.0 or later is needed.", version=version)
-        policy = info.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and info.get("maxmemory", "0") != "0" and not allow_eviction:
-            raise StoreUnsuitable(
-                f"The server evicts keys (maxmemory-policy {policy}): operations would vanish silently. "
-                "Set maxmemory-policy noeviction.",
-                policy=policy,
-            )
-        if info.get("aof_enabled") == "0":
-            log.info("the server keeps no append-only file: a restart of it loses what it has not saved")
-        return info
+        return server.check(self.connection(), allow_eviction=allow_eviction)
 
     def prepare(self, level: str) -> None:
         """Raises `StoreUnsuitable` where the servers cannot give that durability."""
@@ -226,7 +128,7 @@ class Store:
             "name": worker_id,
             "random": random.getrandbits(11),
             "lease_ms": lease_ms,
-            "info": _flat({"lease_ms": lease_ms, **(info or {})}),
+            "info": flat({"lease_ms": lease_ms, **(info or {})}),
         }
         return int(self.run("open", request, now_ms=now_ms))
 
@@ -280,7 +182,7 @@ class Store:
             OperationUncertain: it is stored, and not confirmed to that level.
         """
         self.durability.prepare(self.connection(), chunk.durability)
-        self._admit(sum(map(len, chunk.payloads)))
+        self._admission.admit(sum(map(len, chunk.payloads)))
         request = msgspec.structs.asdict(chunk)
         payloads, level = request.pop("payloads"), request.pop("durability")
         request["incarnation"] = str(chunk.incarnation)
@@ -288,35 +190,14 @@ class Store:
         try:
             answer: bytes = self.run("enqueue", request, *payloads, now_ms=now_ms)
         except ScriptRefused as error:
-            raise _enqueue_refusal(error, chunk) from error
+            raise enqueue_refusal(error, chunk) from error
         if answer != b"fenced":
             self.durability.confirm(self.connection(), level, repeated=answer != b"added")
         return answer.decode()
 
-    def _admit(self, size: int) -> None:
-        """Refuse to enqueue while there is still memory for commits. Asks the server once a second, or once for each
-        twentieth of its memory. The script itself is allowed beyond the limit: a repeated call must learn that it was
-        stored."""
-        now = time.monotonic()
-        self._allowance -= size
-        if now < self._asked_s + ADMISSION_S and self._allowance > 0:
-            return
-        used, limit = self.memory()
-        self._allowance = limit / 20 if limit else math.inf
-        if limit and used > ADMISSION_SHARE * limit:
-            raise StoreFull(
-                f"The server uses {used} of {limit} bytes; beyond {ADMISSION_SHARE:.0%} nothing is enqueued, so that "
-                "commits still pass. Wait until workers have drained it, shorten retentions, or raise maxmemory.",
-                used=used,
-                limit=limit,
-            )
-        self._asked_s = now
-
     def memory(self) -> tuple[int, int]:
         """Bytes that the server uses, and may use (0: no limit)."""
-        text: bytes = self.connection().call("INFO", "memory")
-        info = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-        return int(info["used_memory"]), int(info.get("maxmemory", 0))
+        return server.memory(self.connection())
 
     def join(
         self,
@@ -335,7 +216,7 @@ class Store:
     def status(self, operations: Sequence[OperationId]) -> list[StatusRow]:
         """One row an operation, in order; final ones with their record."""
         rows: list[StatusRow] = []
-        for request in _parts(operations):
+        for request in parts(operations):
             rows += parse_status(script.load("status").run(self.connection(), self.keys.meta, _pack(request)))
         return rows
 
@@ -345,7 +226,7 @@ class Store:
         """For each: CANCELLED (ended now), ASKED (its worker was asked to stop), FINAL (too late) or ABSENT; with
         `waiting`, what a worker has claimed is left alone (CLAIMED)."""
         answers: list[str] = []
-        for request in _parts(operations):
+        for request in parts(operations):
             found = self.run("cancel", request, b"1" if waiting else b"", now_ms=now_ms)
             answers += [answer.decode() for answer in found]
         return answers
@@ -353,7 +234,7 @@ class Store:
     def retry(self, operations: Sequence[OperationId], *, now_ms: int | None = None) -> list[OperationId | None]:
         """Enqueue what ended without success anew; the new ids, None where no arguments are kept."""
         answers: list[OperationId | None] = []
-        for request in _parts(operations):
+        for request in parts(operations):
             texts = [answer.decode() for answer in self.run("retry", request, now_ms=now_ms)]
             answers += [OperationId.parse(text) if text else None for text in texts]
         return answers
@@ -361,7 +242,7 @@ class Store:
     def forget(self, operations: Sequence[OperationId], batch: str = "", *, now_ms: int | None = None) -> int:
         """Drop outcomes, and at last the record of their batch; how many outcomes there were."""
         dropped = 0
-        for request in [*_parts(operations), []]:
+        for request in [*parts(operations), []]:
             name = "" if request else batch
             dropped += int(self.run("forget", {"operations": request, "batch": name}, now_ms=now_ms))
         return dropped
@@ -448,7 +329,7 @@ class Store:
         `payloads`: of what follows, by its number. `effects`: of operations (segment:id), done with their commit.
         """
         request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes, "held": held}
-        values = _add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
+        values = add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
         return parse_turn(self.run("turn", {**request, "python": python}, *bodies, *payloads, *values, now_ms=now_ms))
 
     def heartbeat(
@@ -461,7 +342,7 @@ class Store:
         now_ms: int | None = None,
     ) -> bool:
         """Renew the lease; False where it is lost. `progress`: (segment, id, claim number, text)."""
-        request = {"worker": worker, "lease_ms": lease_ms, "info": _flat(info or {}), "progress": list(progress)}
+        request = {"worker": worker, "lease_ms": lease_ms, "info": flat(info or {}), "progress": list(progress)}
         return int(self.run("heartbeat", request, now_ms=now_ms)[0]) == 0
 
     def report(self, worker: str, progress: Iterable[tuple[str, str, int, str]]) -> None:
@@ -519,57 +400,7 @@ class Store:
         return parse_snapshot(self.keys.app, reply)
 
 
-def _parts(operations: Sequence[OperationId]) -> Iterator[list[list[str | int]]]:
-    """As the scripts take them, a bounded number a call."""
-    for start in range(0, len(operations), STATUS_LIMIT):
-        part = operations[start : start + STATUS_LIMIT]
-        yield [[op.segment, str(op.incarnation), op.counter] for op in part]
-
-
-def _add_effects(request: dict[str, Any], effects: Mapping[str, Sequence[Effect]], before: int) -> list[bytes]:
-    """Into the request; their values, which travel behind `before` other arguments (ARGV[3] is the first)."""
-    values: list[bytes] = []
-
-    def row(effect: Effect) -> tuple[str, str, str | int, str]:
-        if effect.verb == "incr":
-            return effect.verb, effect.key, str(effect.by), ""
-        values.append(effect.value)
-        return effect.verb, effect.key, 2 + before + len(values), effect.origin
-
-    request["effects"] = {operation: [row(effect) for effect in of] for operation, of in effects.items()}
-    return values
-
-
-def _flat(info: Mapping[str, str | int]) -> list[str]:
-    return [str(item) for pair in info.items() for item in pair]
-
-
 def _range(item: list[Any]) -> Range:
     _, count, segment, incarnation, first = item
     step, prio, node = segment.split(":", 2)
     return Range(step, prio, node, int(incarnation), first, first + count - 1)
-
-
-def _enqueue_refusal(error: ScriptRefused, chunk: Chunk) -> Exception:
-    fields = error.fields
-    if fields.get("code") == "BZDRAIN":
-        return AppDraining("The app is drained: it accepts no new operations until %blazing resume or app.resume().")
-    if fields.get("code") == "BZROLLBACK":
-        missing = int(str(fields["missing"]))
-        return RolledBack(f"The store went back: {missing} operations of {chunk.node} are gone.", missing=missing)
-    if fields.get("code") == "BZFULL":
-        depth, cap = int(str(fields["depth"])), int(str(fields["cap"]))
-        return SegmentFull(
-            f"Segment {chunk.step}:{chunk.prio}:{chunk.node} holds {depth} of at most {cap} operations; "
-            f"{len(chunk.payloads)} more were refused. Enqueue again when workers have drained it.",
-            depth=depth,
-            cap=cap,
-        )
-    if fields.get("code") == "BZBATCH":
-        return BatchExists(
-            f"Batch {chunk.batch!r} already holds {fields['total']} operations: attach to it, continue it with "
-            "resume=True, or choose another name.",
-            name=chunk.batch,
-            total=int(str(fields["total"])),
-        )
-    return error

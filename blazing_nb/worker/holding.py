@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 from blazing_nb.core.codec import code_of
 from blazing_nb.core.effect import Effect
-from blazing_nb.store.store import Follow, Group, Store
+from blazing_nb.store.request import Follow, Group
+from blazing_nb.store.store import Store
 from blazing_nb.worker.job import Finished, Job, Next
 from blazing_nb.worker.journal import about
 

@@ -307,7 +307,7 @@ def test_nothing_is_enqueued_when_memory_is_nearly_used_up_and_commits_still_pas
             batch = step.map([b"x" * 1000] * 2000)
             used, _ = app.store.memory()
             app.store.connection().call("CONFIG", "SET", "maxmemory", used)
-            app.store._allowance = 0
+            app.store._admission.allowance = 0
             with pytest.raises(errors.StoreFull) as caught:
                 step.enqueue(b"y" * 1000)
             assert caught.value.limit == used

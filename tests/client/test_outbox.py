@@ -16,7 +16,7 @@ from blazing_nb import Blazing, Status, Worker, errors
 from blazing_nb.client.spool import MERGED, Spool, peek
 from blazing_nb.notebook.dashboard import Dashboard
 from blazing_nb.store.candidate import find_binary
-from blazing_nb.store.store import Chunk
+from blazing_nb.store.request import Chunk
 from tests.client.test_node import same
 from tests.conftest import Child
 

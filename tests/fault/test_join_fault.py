@@ -16,7 +16,8 @@ from blazing_nb.client.proxy import Proxy
 from blazing_nb.core.dependency import Members
 from blazing_nb.core.dot import Range
 from blazing_nb.store.join import Join
-from blazing_nb.store.store import Chunk, Group, Store
+from blazing_nb.store.request import Chunk, Group
+from blazing_nb.store.store import Store
 from tests.client.test_option import same
 from tests.fault.test_row import executed, mark, restart
 from tests.store.test_script import BODY
@@ -49,6 +50,7 @@ def once(parts: list[int], path: str) -> int:
 CLIENT = """
 import os, signal, sys
 from blazing_nb import Blazing
+from blazing_nb.store.request import 
 from blazing_nb.store.store import Store
 from tests.client.test_option import same
 from tests.fault.test_join_fault import once

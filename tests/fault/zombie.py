@@ -14,7 +14,8 @@ import msgspec
 
 from benchmarks.server import server
 from blazing_nb.core.dot import OperationId
-from blazing_nb.store.store import Chunk, Group, Store
+from blazing_nb.store.request import Chunk, Group
+from blazing_nb.store.store import Store
 
 EACH = 100
 ALIVE = 10

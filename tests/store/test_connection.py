@@ -12,8 +12,9 @@ import pytest
 
 from blazing_nb.errors import ScriptRefused, StoreUnavailable
 from blazing_nb.store.connection import Connection
+from blazing_nb.store.request import Chunk
 from blazing_nb.store.route import HERE
-from blazing_nb.store.store import Chunk, Store
+from blazing_nb.store.store import Store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from blazing_nb.core.effect import Effect
 from blazing_nb.store import sharing
 from blazing_nb.store.reply import Turn
-from blazing_nb.store.store import Group
+from blazing_nb.store.request import Group
 from tests.store.test_script import BODY, T0, Bench, ids
 from tests.store.test_script import bench as bench
 

@@ -11,7 +11,8 @@ from blazing_nb.core.dependency import Members
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.errors import ScriptRefused
 from blazing_nb.store.join import Join, register, suspend_body
-from blazing_nb.store.store import Chunk, Follow, Group, Store
+from blazing_nb.store.request import Chunk, Follow, Group
+from blazing_nb.store.store import Store
 from tests.store.test_script import BODY, LEASE, T0, Bench, ids
 
 FAILURE = b"F" + msgspec.msgpack.encode([T0, T0, 5, 7, 1, b"no"])

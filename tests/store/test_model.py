@@ -29,7 +29,8 @@ from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.queue import PARKED, Dot, Limit, Queue, Row
 from blazing_nb.errors import SegmentFull
 from blazing_nb.store.join import Join, suspend_body
-from blazing_nb.store.store import Chunk, Follow, Group, Store
+from blazing_nb.store.request import Chunk, Follow, Group
+from blazing_nb.store.store import Store
 
 T0 = 1_800_000_000_000
 LEASE = 1000

@@ -10,7 +10,8 @@ import pytest
 from blazing_nb.core.dot import OperationId
 from blazing_nb.errors import AppDraining, BatchExists, RolledBack, ScriptRefused, SegmentFull
 from blazing_nb.store.reply import Claim, Turn
-from blazing_nb.store.store import Chunk, Group, Store
+from blazing_nb.store.request import Chunk, Group
+from blazing_nb.store.store import Store
 
 T0 = 1_800_000_000_000
 LEASE = 1000

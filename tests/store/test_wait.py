@@ -9,7 +9,8 @@ import pytest
 
 from blazing_nb.core.dot import OperationId
 from blazing_nb.store.reply import Turn
-from blazing_nb.store.store import Follow, Group, Store
+from blazing_nb.store.request import Follow, Group
+from blazing_nb.store.store import Store
 from tests.store.test_script import BODY, LEASE, T0, Bench, ids
 
 

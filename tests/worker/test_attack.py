@@ -20,7 +20,7 @@ from blazing_nb.core.code import CodeRecord, seal_code
 from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.store import secret
-from blazing_nb.store.store import Chunk
+from blazing_nb.store.request import Chunk
 from tests.client.test_feature import until
 
 FORGED = KeyRing({"k": b"f" * 32}, "k")

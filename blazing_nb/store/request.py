@@ -1,0 +1,90 @@
+"""What the scripts are given, as records and as what travels. Pure: `reply` is the other direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from blazing_nb.core.dot import OperationId
+from blazing_nb.core.effect import Effect
+from blazing_nb.store.durability import MEMORY
+from blazing_nb.store.join import Join
+
+STATUS_LIMIT = 1000
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """One call of `enqueue`: consecutive operations of one segment, identities fixed before sending."""
+
+    step: str
+    prio: str
+    node: str
+    incarnation: int
+    first: int
+    payloads: Sequence[bytes]
+    cap: int = 0
+    batch: str = ""
+    offset: int = 0
+    delay_ms: int = 0
+    at_ms: int = 0
+    expires_ms: int = 0
+    expires_at_ms: int = 0
+    key: str = ""
+    joins: Sequence[Join] = ()
+    durability: str = MEMORY
+    before: int = 0
+
+
+class Follow(msgspec.Struct, array_like=True):
+    """An operation that a commit makes. It follows row `index` (from 1) of its group, with payload `number` (from 1) of
+    the call. `root`: the flow's first operation, "" where that is the one committed."""
+
+    index: int
+    number: int
+    step: str
+    prio: str
+    left: int
+    root: str
+    delay_ms: int
+    deadline_ms: int
+
+
+class Group(msgspec.Struct, array_like=True):
+    """What a worker finished in one segment. Rows are ascending by id; their bodies travel beside."""
+
+    segment: str
+    held: int
+    retention_ms: int
+    ids: list[str]
+    claims: list[int]
+    run_us: list[int]
+    enqueued_ms: list[int]
+    follows: list[Follow] = []
+
+
+def parts(operations: Sequence[OperationId]) -> Iterator[list[list[str | int]]]:
+    """As the scripts take them, a bounded number a call."""
+    for start in range(0, len(operations), STATUS_LIMIT):
+        part = operations[start : start + STATUS_LIMIT]
+        yield [[op.segment, str(op.incarnation), op.counter] for op in part]
+
+
+def add_effects(request: dict[str, Any], effects: Mapping[str, Sequence[Effect]], before: int) -> list[bytes]:
+    """Into the request; their values, which travel behind `before` other arguments (ARGV[3] is the first)."""
+    values: list[bytes] = []
+
+    def row(effect: Effect) -> tuple[str, str, str | int, str]:
+        if effect.verb == "incr":
+            return effect.verb, effect.key, str(effect.by), ""
+        values.append(effect.value)
+        return effect.verb, effect.key, 2 + before + len(values), effect.origin
+
+    request["effects"] = {operation: [row(effect) for effect in of] for operation, of in effects.items()}
+    return values
+
+
+def flat(info: Mapping[str, str | int]) -> list[str]:
+    """Names and values, one after the other."""
+    return [str(item) for pair in info.items() for item in pair]
