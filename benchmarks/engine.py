@@ -83,7 +83,7 @@ def lua() -> Figures:
         before = info(app)
         map_all(step)
         middle = info(app)
-        payload, record = step._prepare((1, 1), {})[1] + b"c" * 13, b"S3677244071431581-1;" + b"r" * 30
+        payload, record = step._sender.prepare((1, 1), {})[1] + b"c" * 13, b"S3677244071431581-1;" + b"r" * 30
         for _ in range(OPS // 1000):
             app.store.connection().call("EVAL", BARE, 2, "bare", "bare-out:", 1000, payload, record)
         after = info(app)

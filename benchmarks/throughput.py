@@ -88,7 +88,7 @@ def _enqueue(app: Blazing, step: Step, ops: int) -> Figures:
     before = _info(app)["used_memory"]
     calls = [(i, 1) for i in range(ops)]
     bulk = _rate(ops, lambda: step.starmap(calls))
-    arguments = sum(len(step._prepare(call, {})[1]) for call in calls)
+    arguments = sum(len(step._sender.prepare(call, {})[1]) for call in calls)
     queued = (_info(app)["used_memory"] - before - arguments) / ops
     return {"enqueue_one_per_s": one, "enqueue_bulk_per_s": bulk, "bytes_queued_per_op": queued}
 

@@ -103,15 +103,16 @@ def staged(flow: Flow, calls: Iterable[tuple[Any, ...]], name: str | None, node_
     for stage, title in zip(flow.stages, names, strict=True):
         if stage is not flow.stages[0] and stage._options.prio not in "nd":
             raise UsageError(f"Stage {stage.name!r} waits for others with barrier=True: it takes no priority.")
-        stage._begin(title, False)
+        stage._sender.begin(title, False)
     first, *later = flow.stages
-    batches = [first._extend(Batch(flow.app, [], name=names[0]), calls, node_id)]
+    batches = [first._sender.extend(Batch(flow.app, [], name=names[0]), calls, node_id)]
     for stage, title in zip(later, names[1:], strict=True):
         before = batches[-1]
         step = copy.copy(stage)
         if len(before):
             step._after = (_gate(flow, before, node_id),)
-        batches.append(step._extend(Batch(flow.app, [], name=title), ((op,) for op in before.operations()), node_id))
+        each = ((op,) for op in before.operations())
+        batches.append(step._sender.extend(Batch(flow.app, [], name=title), each, node_id))
     return StagedBatch(flow, batches)
 
 

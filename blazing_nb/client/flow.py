@@ -105,7 +105,7 @@ class Flow:
             12
         """
         results = FlowResults(1, len(self))
-        return FlowOperation(self, self._head()._send(args, kwargs, results), results, 0)
+        return FlowOperation(self, self._head()._sender.send(args, kwargs, results), results, 0)
 
     def map(
         self,
@@ -175,8 +175,8 @@ class Flow:
             if resume:
                 raise UsageError("A batch with a barrier is not continued: its stages are enqueued together.")
             return staged(self, calls, name, node_id)
-        head = self._head()
-        return head._extend(FlowBatch(self, head._begin(name, resume), name=name), calls, node_id)
+        sender = self._head()._sender
+        return sender.extend(FlowBatch(self, sender.begin(name, resume), name=name), calls, node_id)
 
     def _handle(self, op: OperationId, left: int) -> FlowOperation:
         results = FlowResults(1, len(self), left)

@@ -243,7 +243,7 @@ def record(step: Step, rule: Rule, name: str | None, args: Sequence[Any], kwargs
         raise UsageError(
             "A schedule's operations have no key=, delay=, at=, durability= or moment of expiry of their own."
         )
-    prepared = step._prepare(tuple(args), dict(kwargs))
+    prepared = step._sender.prepare(tuple(args), dict(kwargs))
     content = (step.name, code, rule, options.prio, options.expires_ms, options.call, prepared)
     version = hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:16]
     now_ms = timetable.moment(app.store)

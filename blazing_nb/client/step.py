@@ -1,51 +1,32 @@
-"""A step: a registered function. Checks and encodes arguments before anything is sent."""
+"""A step: a registered function, and what can be done with it. `client/sender` sends its calls."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import inspect
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from blazing_nb.client import schedule
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.code import describe
-from blazing_nb.client.dependency import Finder, portions
-from blazing_nb.client.node import Call
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.option import Limits, Options, call_options
+from blazing_nb.client.parameter import Parameters
 from blazing_nb.client.results import Results
-from blazing_nb.client.trace import sending
+from blazing_nb.client.sender import Sender
+from blazing_nb.client.window import windowed
 from blazing_nb.core.code import seal_code
-from blazing_nb.core.codec import Prepared, prepare_call, seal_call
 from blazing_nb.core.dependency import FAIL, Members
-from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.markup import card, drawn
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.replay import Invocation, replaying
-from blazing_nb.core.signature import context
-from blazing_nb.core.text import one_line
-from blazing_nb.errors import (
-    BatchExists,
-    BlazingError,
-    InvalidArguments,
-    NotDeterministic,
-    PayloadTooLarge,
-    SegmentFull,
-    StoreUnavailable,
-    UsageError,
-)
-from blazing_nb.store.join import Join
-from blazing_nb.store.request import Chunk
+from blazing_nb.errors import UsageError
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
@@ -54,13 +35,6 @@ if TYPE_CHECKING:
 
 DEFAULT = Policy()
 UNLIMITED = Limits()
-FIRST_CHUNK = 64
-FIRST_PAUSE_S = 0.005
-LAST_PAUSE_S = 0.2
-Sent = TypeVar("Sent")
-Many = TypeVar("Many", bound=Batch)
-CHUNK = 1000
-WINDOW_LIMIT = 100_000
 
 
 class Step:
@@ -91,7 +65,7 @@ class Step:
         self.lane = _lane(lane, function, name)
         self._options = Options()
         self._code: tuple[int, bytes] | None = None
-        _ = self._plain_arity  # a function without a signature is refused here
+        _ = self._parameters  # a function without a signature is refused here
         functools.update_wrapper(self, function)
 
     _after: tuple[Members, ...] = ()
@@ -111,12 +85,12 @@ class Step:
         return made
 
     @functools.cached_property
-    def _signature(self) -> inspect.Signature:
-        return _signature(self.function)
+    def _parameters(self) -> Parameters:
+        return Parameters(self.function)
 
-    @functools.cached_property
-    def _plain_arity(self) -> int:
-        return _arity(self._signature)
+    @property
+    def _sender(self) -> Sender:
+        return Sender(self, self._options, self._after)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the function here and now; in a workflow: the awaitable outcome of an operation."""
@@ -132,7 +106,7 @@ class Step:
         return Invocation(
             app=self.app.app_id,
             step=self.name,
-            prepared=self._prepare(args, kwargs),
+            prepared=self._sender.prepare(args, kwargs),
             prio=options.prio,
             delay_ms=options.delay_ms,
             at_ms=options.at_ms,
@@ -149,7 +123,7 @@ class Step:
 
     def __repr__(self) -> str:
         kind = "async " if inspect.iscoroutinefunction(self.function) else ""
-        return f"<Step {self.name} of {self.app.app_id}: {kind}{self.name}{one_line(self._signature)}>"
+        return f"<Step {self.name} of {self.app.app_id}: {kind}{self.name}{self._parameters}>"
 
     @drawn
     def _repr_html_(self) -> str:
@@ -161,7 +135,7 @@ class Step:
             facts.append(("at once", limits.in_flight))
         if limits.per_second:
             facts.append(("rate", f"{limits.per_second:g}/s"))
-        return card("Step", f"{self.name}{one_line(self._signature)}", facts)
+        return card("Step", f"{self.name}{self._parameters}", facts)
 
     def enqueue(self, /, *args: Any, **kwargs: Any) -> Operation:
         """Send one call to the workers; its handle.
@@ -185,22 +159,7 @@ class Step:
             blazing_nb.errors.InvalidArguments: ...
         """
         results = Results(1)
-        return Operation(self.app, self._send(args, kwargs, results), results, 0)
-
-    def _send(self, args: tuple[Any, ...], kwargs: dict[str, Any], results: Results) -> OperationId:
-        self._refuse_in_workflow()
-        finder = self._finder()
-        prepared = self._prepare(args, kwargs, finder)
-        joins = self._joins(finder)
-        if self._options.key:
-            op = self._enqueue_once(prepared)
-            self.app.listener.attach([op.range], results)
-            return op
-        writer = self.app.writer()
-        with self._sending(1) as options:
-            call = self._call([prepared], options, joins=joins)
-            range_ = self._when_there_is_room(lambda: writer.send(call, results, 0))
-        return next(range_.ids())
+        return Operation(self.app, self._sender.send(args, kwargs, results), results, 0)
 
     def options(
         self,
@@ -403,25 +362,7 @@ class Step:
             (0, 0)
             >>> values.close()
         """
-        if not 1 <= window <= WINDOW_LIMIT:
-            raise UsageError(f"window is 1 to {WINDOW_LIMIT} operations, not {window}.")
-        return self._windowed(iter(items), window, ordered, timeout)
-
-    def _windowed(self, items: Iterator[Any], window: int, ordered: bool, timeout: float | None) -> Iterator[Any]:
-        ahead: deque[Iterator[Operation]] = deque()
-        part = max(1, window // 4)
-        while True:
-            while len(ahead) < max(1, window // part) and (group := list(islice(items, part))):
-                batch = self.map(group)
-                ahead.append(self._operations(batch, ordered, timeout))
-            if not ahead:
-                return
-            for operation in ahead.popleft():
-                yield operation.result(timeout)
-
-    @staticmethod
-    def _operations(batch: Batch, ordered: bool, timeout: float | None) -> Iterator[Operation]:
-        return (batch[i] for i in range(len(batch))) if ordered else batch.as_completed(timeout)
+        return windowed(self, iter(items), window, ordered, timeout)
 
     def code(self) -> bytes:
         """The hash of the step's code; recorded in the store where this process has not yet done so.
@@ -440,151 +381,8 @@ class Step:
         return self._code[1]
 
     def _map(self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None) -> Batch:
-        ranges = self._begin(name, resume)
-        return self._extend(Batch(self.app, ranges, name=name), calls, node_id)
-
-    def _extend(self, batch: Many, calls: Iterable[tuple[Any, ...]], node_id: str | None) -> Many:
-        """Send the calls that the batch does not hold yet."""
-        self._refuse_in_workflow()
-        writer, name = self.app.writer(node_id), batch.name
-        if self._options.key:
-            raise UsageError("An idempotency key names one operation: use enqueue, not map.")
-        source, size = iter(calls), FIRST_CHUNK
-        for _ in islice(source, len(batch)):
-            pass
-        while True:
-            try:
-                finder = self._finder()
-                prepared = [self._prepare(args, {}, finder, at) for at, args in enumerate(islice(source, size))]
-                joins = self._joins(finder)
-            except BlazingError as error:
-                error.fields["sent"] = len(batch)
-                error.add_note(f"{len(batch)} operations were sent before this item.")
-                raise
-            if not prepared:
-                return batch
-            for part, here in portions(prepared, joins):
-                with self._sending(len(part)) as options:
-                    call = self._call(part, options, name or "", len(batch) if name else 0, here)
-                    self._when_there_is_room(functools.partial(batch.extend, writer, call))
-            size = min(CHUNK, size * 4)
-
-    def _refuse_in_workflow(self) -> None:
-        if replaying.get() is not None:
-            raise NotDeterministic(
-                f"A workflow would send {self.name!r} again at every replay: await it, `await {self.name}(...)`."
-            )
-
-    def _begin(self, name: str | None, resume: bool) -> list[Range]:
-        """What a batch of that name holds already."""
-        if name is None:
-            return []
-        ranges = self.app.recorded(check_name(name, "batch name"), resume)
-        if ranges and not resume:
-            raise BatchExists(
-                f"Batch {name!r} exists and holds {sum(map(len, ranges))} operations: attach to it, continue it with "
-                "resume=True, or choose another name.",
-                name=name,
-            )
-        return ranges
-
-    def _sending(self, count: int) -> AbstractContextManager[bytes]:
-        """The call's own options as they travel, within the span of sending them."""
-        return sending(self.app.app_id, self.name, count, self._options.call)
-
-    def _finder(self) -> Finder:
-        return Finder(self.app.app_id, self._options.on_failure, self._after)
-
-    def _joins(self, finder: Finder) -> tuple[Join, ...]:
-        """What calls wait for that have dependencies; the store knows of these when this returns."""
-        joins = finder.joins()
-        if joins:
-            if self._options.key or self._options.prio not in "nd":
-                raise UsageError("What waits for others goes when they are final: no priority= and, yet, no key=.")
-            self.app.settle()
-        return joins
-
-    def _call(
-        self, prepared: Sequence[Prepared], own: bytes, batch: str = "", offset: int = 0, joins: tuple[Join, ...] = ()
-    ) -> Call:
-        options = self._options
-        return Call(
-            step=self.name,
-            code=self.code(),
-            prepared=prepared,
-            batch=batch,
-            offset=offset,
-            prio="d" if joins else options.prio,
-            delay_ms=options.delay_ms,
-            at_ms=options.at_ms,
-            expires_ms=options.expires_ms,
-            expires_at_ms=options.expires_at_ms,
-            options=own,
-            cap=self.app.segment_cap,
-            joins=joins,
-            durability=options.durability or self.app.durability,
-        )
-
-    def _when_there_is_room(self, send: Callable[[], Sent]) -> Sent:
-        """Send; where the segment is full, again and again for as long as the caller said."""
-        end, pause = time.monotonic() + self._options.block_s, FIRST_PAUSE_S
-        while True:
-            try:
-                return send()
-            except SegmentFull:
-                if time.monotonic() + pause > end:
-                    raise
-            time.sleep(pause)
-            pause = min(LAST_PAUSE_S, 2 * pause)
-
-    def _enqueue_once(self, prepared: Prepared) -> OperationId:
-        """The store gives the id; the arguments are signed under the key, which is known before."""
-        if self.app.outbox is not None and self.app.outbox.away:
-            raise StoreUnavailable(
-                "Which operation has a key only the store can say, and it is out of reach: go without key=, or wait."
-            )
-        with self._sending(1) as own:
-            return OperationId.parse(self.app.redo.enqueue(self.app.store, self._keyed(prepared, own)))
-
-    def _keyed(self, prepared: Prepared, own: bytes) -> Chunk:
-        options, code = self._options, self.code()
-        ctx = context(self.app.app_id, self.name, code, f"{self.name}|{options.key}")
-        return Chunk(
-            step=self.name,
-            prio=options.prio,
-            node="",
-            incarnation=0,
-            first=0,
-            payloads=[seal_call(prepared, code, self.app.ring, ctx, own)],
-            delay_ms=options.delay_ms,
-            at_ms=options.at_ms,
-            expires_ms=options.expires_ms,
-            expires_at_ms=options.expires_at_ms,
-            key=options.key,
-            durability=options.durability or self.app.durability,
-        )
-
-    def _prepare(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], finder: Finder | None = None, at: int = 0
-    ) -> Prepared:
-        if kwargs or len(args) != self._plain_arity:
-            try:
-                self._signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise InvalidArguments(f"{self.name}{self._signature}: {error}.", step=self.name) from None
-        if finder is None:
-            prepared = prepare_call(args, kwargs)
-        else:
-            finder.at = at
-            prepared = prepare_call(args, kwargs, finder.swap)
-        if len(prepared[1]) > self.app.payload_limit:
-            raise PayloadTooLarge(
-                f"The arguments of {self.name!r} have {len(prepared[1])} bytes; the limit is {self.app.payload_limit}. "
-                "Write them to a file or a database and pass its name.",
-                size=len(prepared[1]),
-                limit=self.app.payload_limit,
-            )
-        return prepared
+        sender = self._sender
+        return sender.extend(Batch(self.app, sender.begin(name, resume), name=name), calls, node_id)
 
 
 def _lane(lane: str | None, function: Callable[..., Any], name: str) -> str:
@@ -594,18 +392,3 @@ def _lane(lane: str | None, function: Callable[..., Any], name: str) -> str:
     if lane is not None and lane not in fitting:
         raise UsageError(f"Step {name!r} can execute in the lane {' or '.join(fitting)}, not {lane!r}.")
     return lane or kind
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Some functions of C say none: then whatever is given is sent."""
-    try:
-        return inspect.signature(function)
-    except ValueError:
-        return inspect.signature(lambda *args, **kwargs: None)
-
-
-def _arity(signature: inspect.Signature) -> int:
-    """How many positional arguments always fit; -1 where the signature must be asked."""
-    parameters = signature.parameters.values()
-    simple = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return len(parameters) if all(p.kind in simple for p in parameters) else -1

@@ -97,9 +97,9 @@ def test_what_is_refused_when_it_is_settled_ends_with_the_refusal(
     proxy.half_open()
     proxy.partition()
     with pytest.raises(errors.OperationUncertain) as caught:
-        Batch.extend(
-            made := Batch(far, [], name="late"), far.writer(), step._call([step._prepare((1,), {})], b"", "late")
-        )
+        sender = step._sender
+        call = sender.call([sender.prepare((1,), {})], b"", "late")
+        Batch.extend(made := Batch(far, [], name="late"), far.writer(), call)
     assert caught.value.fields["batch"] is made
     with Blazing(app_id, url=url, node_id="n2") as other:
         other.step(same).map(range(5), name="late")
@@ -122,7 +122,7 @@ def test_an_interrupted_map_leaves_its_batch_to_be_continued(far: Blazing, monke
     with monkeypatch.context() as patch:
         patch.setattr(raw, "read_response", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            batch.extend(far.writer(), step._call([step._prepare((10,), {})], b"", "kept", 10))
+            batch.extend(far.writer(), step._sender.call([step._sender.prepare((10,), {})], b"", "kept", 10))
     assert [op.counter for op in batch.uncertain] == [11]
     assert len(step.map(range(15), name="kept", resume=True)) == 15
     assert batch.uncertain == []

@@ -24,9 +24,10 @@ from hypothesis.stateful import (
 from blazing_nb.core.dependency import Members
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.effect import Effect
+from blazing_nb.core.entry import PARKED, Dot, Limit, Row
 from blazing_nb.core.join import Tally
 from blazing_nb.core.outcome import decode_outcome
-from blazing_nb.core.queue import PARKED, Dot, Limit, Queue, Row
+from blazing_nb.core.queue import Queue
 from blazing_nb.errors import SegmentFull
 from blazing_nb.store.join import Join, suspend_body
 from blazing_nb.store.request import Chunk, Follow, Group
@@ -372,7 +373,7 @@ class Machine(RuleBasedStateMachine):
             if waiting and segment.prio != "d":
                 assert call("ZSCORE", f"{prefix}active:{segment.step}:{segment.prio}", name) is not None
         for step in STEPS:
-            assert int(call("HGET", f"{prefix}stats:{step}", "flight") or 0) == self.model.flight(step)
+            assert int(call("HGET", f"{prefix}stats:{step}", "flight") or 0) == self.model.claims.flight(step)
         needs = [f"{python}:{step}" for python in ("3.11", "3.12") for step in STEPS]
         parked_keys = [*(f"parked:{step}" for step in STEPS), "solo", *(f"need:{need}" for need in needs)]
         listed = {field.decode() for field in call("HKEYS", f"{prefix}needs")}
