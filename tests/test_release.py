@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -18,20 +21,37 @@ import blazing_nb
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "blazing_nb"
+README = ROOT / "README.md"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An sdist, and the wheel that was built of nothing but it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
 @pytest.mark.slow
-def test_the_wheel_has_every_file_of_the_package_and_nothing_else(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = tmp_path.iterdir()
-    assert path.name == f"blazing_nb-{blazing_nb.__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(path) as wheel:
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an unpacked sdist does not know what is in the repository")
+def test_the_sdist_has_every_file_of_the_repository_but_the_forms_for_issues(built: Path) -> None:
+    with tarfile.open(built / f"blazing_nb-{blazing_nb.__version__}.tar.gz") as sdist:
+        names = {member.name.partition("/")[2] for member in sdist if member.isfile()}
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert names == {name for name in files if not name.startswith(".github/")} | {"PKG-INFO"}
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_sdist_has_every_file_of_the_package_and_nothing_else(built: Path) -> None:
+    with zipfile.ZipFile(built / f"blazing_nb-{blazing_nb.__version__}-py3-none-any.whl") as wheel:
         names = set(wheel.namelist())
         meta = next(name for name in names if name.endswith(".dist-info/METADATA"))
         about = Parser().parsestr(wheel.read(meta).decode())
         scripts = wheel.read(meta.replace("METADATA", "entry_points.txt")).decode()
+        licence = wheel.read(meta.replace("METADATA", "licenses/LICENSE")).decode()
     there = {
         str(file.relative_to(ROOT)) for file in PACKAGE.rglob("*") if file.is_file() and "__pycache__" not in file.parts
     }
@@ -39,7 +59,23 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(tmp_path: Path
     kinds = {Path(name).suffix for name in there}
     assert kinds >= {".py", ".lua", ".js", ".ipynb"} and "blazing_nb/py.typed" in there
     assert (about["Name"], about["Version"]) == ("blazing_nb", blazing_nb.__version__)
-    assert "blazing-nb = blazing_nb.cli:main" in scripts
+    assert scripts.split() == ["[console_scripts]", "blazing-nb", "=", "blazing_nb.cli:main"]
+    assert (about["License-Expression"], about["License-File"]) == ("MIT", "LICENSE")
+    assert licence == (ROOT / "LICENSE").read_text()
+    assert about["Description-Content-Type"] == "text/markdown" and about.get_payload() == README.read_text()
+
+
+def test_every_extra_and_every_python_that_the_documentation_names_is_in_the_metadata() -> None:
+    about = importlib.metadata.metadata("blazing_nb")
+    pages = {path: path.read_text() for path in (README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))}
+    named = {extra for text in pages.values() for extra in re.findall(r"blazing_nb\[(\w+)\]", text)}
+    assert named and named <= set(about.get_all("Provides-Extra") or ())
+    kept = re.search(r"Python ([\d., ]+) and ([\d.]+);", pages[ROOT / "CONTRIBUTING.md"])
+    assert kept
+    supported = {f"Programming Language :: Python :: {each}" for each in [*kept[1].split(", "), kept[2]]}
+    classifiers = about.get_all("Classifier") or ()
+    assert supported == {each for each in classifiers if re.search(r":: 3\.\d+$", each)}
+    assert min(supported).endswith(about["Requires-Python"].removeprefix(">="))
 
 
 class Advisories(BaseHTTPRequestHandler):
