@@ -34,7 +34,13 @@ class StagedBatch(Batch):
     """What `flow.map(..., barrier=True)` returns: the last stage's batch, which knows those of the stages before it.
 
     Attributes:
+        flow: what was mapped.
         batches: one a stage; the last is this one's operations.
+
+    Examples:
+        >>> batch = (double >> positive).map([1, 2], barrier=True)
+        >>> batch.results(timeout=20), [len(stage) for stage in batch.batches]
+        ([2, 4], [2, 2])
     """
 
     def __init__(self, flow: Flow, batches: Sequence[Batch]) -> None:
@@ -53,7 +59,13 @@ class StagedBatch(Batch):
         return ", ".join(f"{stage.here:,} in {stage.name}" for stage in self.stages() if stage.here)
 
     def stages(self) -> list[StageCounts]:
-        """What each stage holds, as far as known here; asks nobody."""
+        """What each stage holds, as far as known here; asks nobody.
+
+        Examples:
+            >>> batch = (double >> positive).map([1, -1], barrier=True)
+            >>> batch.wait(timeout=20), [(stage.name, stage.done) for stage in batch.stages()][1]
+            (True, ('positive', 1))
+        """
         counts, before = [], [b"S"] * len(self)
         for step, batch in zip(self.flow.stages, self.batches, strict=True):
             now = [(record or b"")[:1] for record in batch._results.records]
@@ -64,13 +76,24 @@ class StagedBatch(Batch):
         return counts
 
     def cancel(self) -> dict[str, int]:
-        """Cancel all stages, the last one first; the answers are of the last one's operations."""
+        """Cancel all stages, the last one first; the answers are of the last one's operations.
+
+        Examples:
+            >>> sum((nap >> double).map([60, 60], barrier=True).cancel().values())
+            2
+        """
         for batch in reversed(self.batches[:-1]):
             batch.cancel()
         return super().cancel()
 
     def forget(self) -> int:
-        """Drop the outcomes of all stages, and their names; how many there were. Raises `BatchUnfinished`."""
+        """Drop the outcomes of all stages, and their names; how many there were. Raises `BatchUnfinished`.
+
+        Examples:
+            >>> batch = (double >> positive).map([1, 2], barrier=True)
+            >>> batch.wait(timeout=20), batch.forget()
+            (True, 4)
+        """
         return super().forget() + sum(batch.forget() for batch in self.batches[:-1])
 
     def _value(self, index: int, record: bytes | None, return_exceptions: bool) -> Any:

@@ -12,7 +12,13 @@ TURN_S = 0.1
 
 
 class Drained(NamedTuple):
-    """How a drain ended: operations that were not final by then, and the seconds that it took."""
+    """How a drain ended: operations that were not final by then, and the seconds that it took.
+
+    Examples:
+        >>> with Blazing("drained") as aside:
+        ...     aside.drain(timeout=30)
+        <Drained drained is empty after ... s; it accepts nothing until it is resumed>
+    """
 
     app: str
     left: int
@@ -20,6 +26,13 @@ class Drained(NamedTuple):
 
     @property
     def empty(self) -> bool:
+        """Whether none was left.
+
+        Examples:
+            >>> with Blazing("drained") as aside:
+            ...     aside.drain(timeout=30).empty
+            True
+        """
         return self.left == 0
 
     def __repr__(self) -> str:

@@ -56,15 +56,17 @@ NOPERM = "NOPERM"
 
 
 class Outbox:
-    """What waits on this machine for the store: `app.outbox`.
+    """What waits on this machine for the store: `app.outbox` of an app with `Blazing(outbox=...)`.
 
-    Example:
-        >>> app = Blazing("demo", url="redis://far.example", outbox=True)
-        >>> operation = app["square"].enqueue(3)  # the network is away: accepted all the same
-        >>> app.outbox
-        <Outbox of demo: 1 operation, the oldest for 0.1 s; the store is out of reach>
-        >>> app.outbox.wait(timeout=60)
-        True
+    Attributes:
+        cap: how many operations may wait here; 0: any number. Beyond it `enqueue` raises `OutboxFull`.
+
+    Examples:
+        >>> half = away.step(lambda x: x // 2, name="half")
+        >>> half.enqueue(6).result(timeout=10)  # where the store is out of reach, `enqueue` accepts it all the same
+        3
+        >>> away.outbox
+        <Outbox of examples: 0 operations; the store is in reach>
     """
 
     def __init__(
@@ -110,40 +112,82 @@ class Outbox:
 
     @property
     def path(self) -> Path:
+        """The file, of mode 0600.
+
+        Examples:
+            >>> away.outbox.path.is_file()
+            True
+        """
         return self._spool.path
 
     @property
     def depth(self) -> int:
-        """Operations that wait here."""
+        """Operations that wait here.
+
+        Examples:
+            >>> away.outbox.depth
+            0
+        """
         return self._spool.depth
 
     @property
     def age(self) -> float:
-        """Seconds that the oldest has waited; 0.0 where none does."""
+        """Seconds that the oldest has waited; 0.0 where none does.
+
+        Examples:
+            >>> away.outbox.age
+            0.0
+        """
         return self._spool.oldest_ms() / 1000
 
     @property
     def away(self) -> bool:
-        """Whether what is enqueued now waits here: the store is out of reach, or has not got all that came before."""
+        """Whether what is enqueued now waits here: the store is out of reach, or has not got all that came before.
+
+        Examples:
+            >>> away.outbox.away
+            False
+        """
         return self._away
 
     def refused(self) -> list[Refused]:
         """What the store would not take (a batch's name was taken, say), with the reasons. It is kept until
-        `dismiss()`."""
+        `dismiss()`.
+
+        Examples:
+            >>> away.outbox.refused()
+            []
+        """
         return self._spool.refusals()
 
     def dismiss(self) -> int:
-        """Forget what was refused; how many operations it was."""
+        """Forget what was refused; how many operations it was.
+
+        Examples:
+            >>> away.outbox.dismiss()
+            0
+        """
         return self._spool.dismiss()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all is sent; False where `timeout` seconds were not enough."""
+        """Wait until all is sent; False where `timeout` seconds were not enough.
+
+        Examples:
+            >>> away.outbox.wait(timeout=10)
+            True
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._away or self._closing.is_set(), timeout)
             return not self._away
 
     def close(self) -> None:
-        """Stop sending. What waits stays in the file, for the next process. Repeatable."""
+        """Stop sending. What waits stays in the file, for the next process. Repeatable. `app.close()` does it.
+
+        Examples:
+            >>> brief = Blazing("examples", outbox=True)
+            >>> brief.outbox.close()
+            >>> brief.close()
+        """
         with self._changed:
             self._closing.set()
             self._changed.notify_all()

@@ -16,11 +16,23 @@ PATIENCE_S = 2.0
 
 
 class Shown(Protocol):
-    """What is awaited, with its bar."""
+    """What is awaited, with its bar: `for` gives operations as they finish.
+
+    Examples:
+        >>> bar = double.map(range(3)).progress()
+        >>> len(bar), sorted(finished.result() for finished in bar)
+        (3, [0, 2, 4])
+    """
 
     def __iter__(self) -> Iterator[Any]: ...
     def __len__(self) -> int: ...
-    def wait(self, timeout: float | None = None) -> bool: ...
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all are final; False where `timeout` seconds were not enough.
+
+        Examples:
+            >>> double.map(range(3)).progress().wait(timeout=10)
+            True
+        """
 
 
 def show(handle: Batch | Operation | Gathered, timeout: float | None, wanted: bool | None = True) -> bool:

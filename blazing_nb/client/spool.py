@@ -49,7 +49,12 @@ class Parcel(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """What the store will not take: its operations `first` to `last`, and why."""
+    """What the store will not take: its operations `first` to `last`, and why.
+
+    Examples:
+        >>> [(one.operations, one.why) for one in away.outbox.refused()]
+        []
+    """
 
     first: str
     last: str

@@ -62,7 +62,19 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Stream:
-    """Durable, in the order in which the store received it."""
+    """Values of one or several apps, durable, in the order in which the store received them: `app.shared().log(name)`,
+    and what a `Channel` is.
+
+    Attributes:
+        owner: the app whose it is.
+        key: where it is in the store.
+
+    Examples:
+        >>> log = app.shared("s5").log("steps")
+        >>> position = log.publish("load")
+        >>> list(log), log
+        (['load'], <Stream steps of examples>)
+    """
 
     def __init__(
         self, app: Blazing, owner: str, key: str, ring: KeyRing, *, retention: float | None, fallback_ms: int
@@ -149,7 +161,12 @@ class Stream:
         return (message.value for message in self.subscribe("first", idle=0))
 
     def check_gap(self, position: str) -> None:
-        """Raises `PositionLost` where messages after it were dropped."""
+        """Raises `PositionLost` where messages after it were dropped.
+
+        Examples:
+            >>> channel = app.channel("kept")
+            >>> channel.check_gap(channel.publish("x"))
+        """
         dropped = sharing.dropped(self._app.store, self.key)
         if _order(position) < _order(dropped):
             raise PositionLost(

@@ -13,7 +13,13 @@ _COLORS = (("here", "#0072b2"), ("done", "#009e73"), ("ended", "#d55e00"))
 
 class StageCounts(msgspec.Struct, frozen=True):
     """One stage at one moment: operations that are `here` (waiting, parked or running), `done` (they succeeded), and
-    `ended` without success."""
+    `ended` without success.
+
+    Examples:
+        >>> items = (double >> positive).map([1, 2])
+        >>> items.wait(timeout=10), items.stages()[0]
+        (True, StageCounts(name='double', here=0, done=2, ended=0))
+    """
 
     name: str
     here: int = 0

@@ -12,7 +12,14 @@ CHUNK = 128
 
 
 class OperationId(msgspec.Struct, frozen=True, order=True):
-    """Everything needed to find an operation; as text `<step>:<prio>:<node>:<incarnation>-<counter>`."""
+    """Everything needed to find an operation; as text `<step>:<prio>:<node>:<incarnation>-<counter>`.
+
+    Examples:
+        >>> batch = double.map(range(2))
+        >>> one, two = batch.ids()
+        >>> one.step, two.counter - one.counter, str(one) == batch[0].id
+        ('double', 1, True)
+    """
 
     step: str
     prio: str
@@ -25,15 +32,34 @@ class OperationId(msgspec.Struct, frozen=True, order=True):
 
     @property
     def segment(self) -> str:
+        """`<step>:<prio>:<node>`.
+
+        Examples:
+            >>> double.map([1]).ids()[0].segment.startswith("double:n:")
+            True
+        """
         return f"{self.step}:{self.prio}:{self.node}"
 
     @property
     def entry(self) -> str:
-        """The id of its entry in the segment's stream."""
+        """The id of its entry in the segment's stream: `<incarnation>-<counter>`.
+
+        Examples:
+            >>> operation = double.map([1]).ids()[0]
+            >>> operation.text.endswith(":" + operation.entry)
+            True
+        """
         return f"{self.incarnation}-{self.counter}"
 
     @property
     def text(self) -> str:
+        """As `operation.id` and the command line have it.
+
+        Examples:
+            >>> batch = double.map([1])
+            >>> batch.ids()[0].text == batch[0].id
+            True
+        """
         return f"{self.step}:{self.prio}:{self.node}:{self.incarnation}-{self.counter}"
 
     @property
@@ -43,7 +69,12 @@ class OperationId(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> OperationId:
-        """The inverse of `text`. Raises `InvalidOperationId`."""
+        """The inverse of `text`. Raises `InvalidOperationId`.
+
+        Examples:
+            >>> type(double.map([1]).ids()[0]).parse("double:n:n1:3749-7").counter
+            7
+        """
         parts = text.split(":")
         dot = parts[-1].split("-")
         if len(parts) != 4 or len(dot) != 2 or not all(p.isascii() and p.isdigit() for p in dot) or not all(parts):

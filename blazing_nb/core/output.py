@@ -12,7 +12,17 @@ JOINED = frozenset({STDOUT, STDERR, LOG})
 
 
 class Piece(NamedTuple):
-    """One text of one attempt (by its claim number), numbered by the worker that told it."""
+    r"""One text of one attempt (by its claim number), numbered by the worker that told it.
+
+    Attributes:
+        stream: "stdout", "stderr", "log", or "display" (a mime bundle as JSON) and "clear".
+
+    Examples:
+        >>> loud = app.step(lambda word: print(word.upper()), name="loud")
+        >>> operation = loud.enqueue("hello")
+        >>> operation.wait(timeout=10), operation.output().read()
+        (True, [Piece(claim=1, number=..., stream='stdout', text='HELLO\n')])
+    """
 
     claim: int
     number: int
@@ -21,7 +31,14 @@ class Piece(NamedTuple):
 
     @property
     def plain(self) -> str:
-        """As a terminal prints it."""
+        """As a terminal prints it.
+
+        Examples:
+            >>> print_ = app.step(lambda: print("a", 1), name="print")
+            >>> operation = print_.enqueue()
+            >>> operation.wait(timeout=10), [piece.plain.strip() for piece in operation.output().read()]
+            (True, ['a 1'])
+        """
         if self.stream == SHOWN:
             return Display.decode(self.text).plain
         return "" if self.stream == CLEARED else self.text

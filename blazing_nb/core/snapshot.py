@@ -13,7 +13,13 @@ from blazing_nb.core.status import Status
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """Depths of one segment; `head_age_ms` is the age of its oldest operation that is not final."""
+    """Depths of one segment; `head_age_ms` is the age of its oldest operation that is not final.
+
+    Examples:
+        >>> later = double.options(delay=60).enqueue(1)
+        >>> [segment.parked > 0 for segment in app.snapshot().segments if segment.prio == "d"]
+        [True...]
+    """
 
     step: str
     prio: str
@@ -29,6 +35,12 @@ class Step(msgspec.Struct, frozen=True):
 
     Of those enqueued, `scheduled` for later; of those claimed, `due` (for the first time, after a delay) and `retaken`
     (parked before, after an attempt); of those cancelled, `withdrawn` before they ran.
+
+    Examples:
+        >>> double.map(range(3)).results(timeout=10)
+        [0, 2, 4]
+        >>> [step.succeeded >= 3 for step in app.snapshot().steps if step.step == "double"]
+        [True]
     """
 
     step: str
@@ -55,6 +67,12 @@ class Step(msgspec.Struct, frozen=True):
 
     @property
     def finished(self) -> int:
+        """Of them, those that ended, however.
+
+        Examples:
+            >>> all(0 <= step.finished <= step.enqueued for step in app.snapshot().steps)
+            True
+        """
         return self.succeeded + self.failed + self.cancelled + self.expired + self.lost
 
 
@@ -79,6 +97,10 @@ class Worker(msgspec.Struct, frozen=True):
 
     `state`: warming (it claims nothing yet), ready, held (at a barrier) or draining. `steps_version` is how new
     the steps are that it has tried to load.
+
+    Examples:
+        >>> [(worker.state, worker.lease_ms_left > 0, worker.refuses) for worker in app.snapshot().workers]
+        [('ready', True, {})]
     """
 
     worker_id: str
@@ -100,7 +122,12 @@ class Worker(msgspec.Struct, frozen=True):
 
 
 class Need(msgspec.Struct, frozen=True):
-    """Operations of a step that were given back until a worker of that Python (minor version) takes them."""
+    """Operations of a step that were given back until a worker of that Python (minor version) takes them.
+
+    Examples:
+        >>> [(need.python, need.operations) for need in app.snapshot().needs]
+        []
+    """
 
     python: str
     step: str
@@ -109,7 +136,12 @@ class Need(msgspec.Struct, frozen=True):
 
 
 class OutboxState(msgspec.Struct, frozen=True):
-    """What waits on this machine for the store. `away_ms`: since when it is out of reach, 0 where it is not."""
+    """What waits on this machine for the store. `away_ms`: since when it is out of reach, 0 where it is not.
+
+    Examples:
+        >>> [(outbox.operations, outbox.away_ms) for outbox in away.snapshot().outboxes]
+        [(0, 0)]
+    """
 
     path: str
     operations: int

@@ -117,6 +117,10 @@ class Post(msgspec.Struct, frozen=True):
 
     `state`: starting, ready, replacing (another is starting in its place), leaving, waiting (for its next start).
     `reason` is why the place's last process ended, or why this one leaves; with its last log lines where it failed.
+
+    Examples:
+        >>> app.workers.posts()  # those of this machine; see `Workers.posts`
+        []
     """
 
     place: int
@@ -138,6 +142,12 @@ class Post(msgspec.Struct, frozen=True):
 
     @property
     def lives(self) -> bool:
+        """Whether there is a process.
+
+        Examples:
+            >>> [post for post in app.workers.posts() if post.lives]
+            []
+        """
         return self.pid != 0
 
 
