@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from blazing_nb.store.script import load
+
 LUA = Path(__file__).parent.parent / "blazing_nb" / "store" / "lua"
 FILES = sorted(LUA.glob("*.lua"))
 SCRIPTS = [path for path in FILES if not path.name.startswith("_")]
@@ -112,3 +114,18 @@ def test_the_forbidden_words_are_found_where_they_are(text: str, reason: str) ->
 def test_the_allowed_look_alikes_are_not_found() -> None:
     text = "return redis.error_reply('BZFULL depth=1') local n = #KEYS local r = redis.pcall('XLEN', KEYS[1])"
     assert not any(pattern.search(text) for pattern in FORBIDDEN.values())
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SCRIPTS if "-- @defer " in path.read_text(encoding="utf-8")], ids=lambda path: path.stem
+)
+def test_what_is_deferred_is_made_there_and_needed_before(path: Path) -> None:
+    """A name that is not made would be found missing only by the call that needs it."""
+    text = load(path.stem).text
+    ready, later = text.split("later = function()\n")
+    [names] = re.findall(r"^-- @defer ([\w ]+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    body, rest = later.split("LATER = {")
+    for name in names.split():
+        assert re.search(rf"^local function {name}\(", body, re.MULTILINE), f"{name} is not made"
+        calls = re.sub(rf"^local function {name}\(.*$", "", ready, flags=re.MULTILINE) + rest.partition("end\n")[2]
+        assert re.search(rf"\b{name}\b", calls), f"{name} is needed by nothing that is always made"

@@ -25,7 +25,7 @@ from blazing_nb.store.home import file_name
 from blazing_nb.store.key import Keys
 from blazing_nb.store.refusal import enqueue_refusal
 from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_snapshot, parse_status, parse_turn
-from blazing_nb.store.request import Chunk, Group, add_effects, flat, parts
+from blazing_nb.store.request import Chunk, Group, add_effects, flat, parts, records
 from blazing_nb.store.server import Admission
 from blazing_nb.store.topology import route
 
@@ -330,7 +330,8 @@ class Store:
         """
         request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes, "held": held}
         values = add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
-        return parse_turn(self.run("turn", {**request, "python": python}, *bodies, *payloads, *values, now_ms=now_ms))
+        rows = records(incarnation, groups, bodies)
+        return parse_turn(self.run("turn", {**request, "python": python}, *rows, *payloads, *values, now_ms=now_ms))
 
     def heartbeat(
         self,

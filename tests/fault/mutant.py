@@ -32,15 +32,16 @@ class Mutant(NamedTuple):
 TESTS = tuple(
     f"tests/store/test_{name}.py" for name in ("script", "follow", "join", "wait", "effect", "sharing", "tick")
 )
+FOLLOW = "follow(name, id, claims[i], token, 'S', next_[i][1], enqueued[i], now)"
 MUTANTS = {
     "no_fence": Mutant("_commit", "if have[id] == claims[i] then", "if true then"),
     "fence_without_claim_number": Mutant("_commit", "if have[id] == claims[i] then", "if have[id] then"),
     "effect_before_the_fence": Mutant(
         "_commit",
         "if have[id] == claims[i] then",
-        "effect(name .. ':' .. id, hist); if have[id] == claims[i] then",
+        "if EFFECTS then effect(name .. ':' .. id, hist) end if have[id] == claims[i] then",
     ),
-    "effect_of_a_failure": Mutant("_commit", "if letter == 'S' then effect", "if letter then effect"),
+    "effect_of_a_failure": Mutant("_commit", "if letter == 'S' and EFFECTS", "if EFFECTS"),
     "effects_of_all": Mutant("_effect", "ipairs(EFFECTS[op] or {})", "ipairs(select(2, next(EFFECTS)) or {})"),
     "a_message_is_published_twice": Mutant("publish", "if tonumber(n) >= q.n then", "if false then"),
     "tick_fired_by_whoever_comes": Mutant("tick", "if due ~= q.due_ms or version", "if version"),
@@ -53,22 +54,22 @@ MUTANTS = {
         "if have[id] == claims[i] then",
         "local rows = 0; for _ in pairs(have) do rows = rows + 1 end; if rows >= #ids then",
     ),
-    "fence_without_owner": Mutant("_commit", "ids[#ids], held, worker)", "ids[#ids], held)"),
+    "fence_without_owner": Mutant("_owned", "ids[#ids], held, worker)", "ids[#ids], held)"),
     "repeated_commit_is_lost": Mutant("_commit", "elseif not committed(name, id, token) then", "else"),
     "follow_up_before_the_fence": Mutant(
         "_commit",
         "if have[id] == claims[i] then",
-        "if next_[i] and not have[id] then write(next_[i], now) end; if have[id] == claims[i] then",
+        "if next_[i] and not have[id] then " + FOLLOW + " end; if have[id] == claims[i] then",
     ),
     "follow_up_of_the_unfiltered_batch": Mutant(
         "_commit",
         "elseif not committed(name, id, token) then",
-        "elseif not committed(name, id, token) then if next_[i] then write(next_[i], now) end",
+        "elseif not committed(name, id, token) then if next_[i] then " + FOLLOW + " end",
     ),
     "follow_up_again_on_a_repeated_commit": Mutant(
         "_commit",
         "elseif not committed(name, id, token) then",
-        "elseif committed(name, id, token) then if next_[i] then write(next_[i], now) end else",
+        "elseif committed(name, id, token) then if next_[i] then " + FOLLOW + " end else",
     ),
     "follow_up_of_a_failure": Mutant("_commit", "elseif letter == 'S' and next_[i] then", "elseif next_[i] then"),
     "cancelled_goes_on": Mutant("_follow", "'cancel') == 1 then", "'cancel') == 2 then"),
@@ -82,8 +83,8 @@ MUTANTS = {
     "any_of_a_group_wakes_it": Mutant("_child", "'#' .. group, -1) == 0 then", "'#' .. group, -1) >= 0 then"),
     "its_end_leaves_its_calls": Mutant("_child", "if string.find(field, '^%d+$') then", "if false then"),
     "an_outcome_is_not_in_its_history": Mutant("_child", "redis.call('HSET', hist, '=' .. position, record)", ""),
-    "a_workflow_is_not_told": Mutant("_notify", "if fields.w then", "if false then"),
-    "a_flow_ends_unheard": Mutant("_notify", "if fields.r then", "if false then"),
+    "a_workflow_is_not_told": Mutant("_hear", "if fields.w then", "if false then"),
+    "a_flow_ends_unheard": Mutant("_hear", "if fields.r then", "if false then"),
     "no_delete": Mutant("_finish", "redis.call('XDEL', seg, unpack(acks))", ""),
     "no_ack": Mutant("_finish", "redis.call('XACK', seg, 'w', unpack(acks))", ""),
     "rescue_without_death": Mutant("_rescue", "'deaths', 1)", "'deaths', 0)"),
@@ -102,9 +103,9 @@ MUTANTS = {
     "progress_of_anyone": Mutant("_report", "mine[1] and mine[1][4] == claims", "true"),
     "deadline_ignored": Mutant("_expire", "if deadline and deadline <= now then", "if false then"),
     "paused_is_ignored": Mutant("_take", "== 1 then return budget end", "== 2 then return budget end"),
-    "range_ends_early": Mutant("_commit", "local row = not have[id] and", "local row = false and"),
+    "range_ends_early": Mutant("_owned", "local row = not have[id] and", "local row = false and"),
     "due_takes_every_claim_of_one": Mutant("_take", "'ones:' .. step, 1) % 2 or", "'ones:' .. step, 2) % 2 + 1 or"),
-    "failed_is_forgotten": Mutant("_keep", "redis.call('ZADD', P .. 'failed:' .. step, now + retention, op)", ""),
+    "failed_is_forgotten": Mutant("_mourn", "redis.call('ZADD', P .. 'failed:' .. step, now + retention, op)", ""),
     "expiring_is_never_pruned": Mutant("_keep", "if #over > 0 then", "if false then"),
     "wakes_nobody": Mutant("_bell", "redis.call('RPUSH', key, '1') end", "end"),
     "done_is_capped": Mutant("_notify", "redis.call('XADD', key, '*',", "redis.call('XADD', key, 'MAXLEN', 1, '*',"),
@@ -131,7 +132,7 @@ MUTANTS = {
     "join_takes_an_unknown_for_waiting": Mutant(
         "_enroll", "if present[slot] then", "if present[slot] or not records[i] then"
     ),
-    "join_is_not_handed_on": Mutant("_finish", "hand_on(name, node, incarnation, chunks)", ""),
+    "join_is_not_handed_on": Mutant("_finish", "hand_on(name, node, incarnation, chunks)", "false"),
     "unregistered_members_are_ignored": Mutant("enqueue", "if why then return", "if false then return"),
     "seal_ignored": Mutant("_join", "sealed = sealed and ENROLLING ~= op", "sealed, due = true, due or 0"),
     "a_group_is_decided_twice": Mutant("_join", "or group[7] == 1 then return", "then return"),

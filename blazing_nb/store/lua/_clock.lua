@@ -1,6 +1,7 @@
 -- Shared: the key prefix, and the one clock. The clock never goes back, and an outage kills no worker:
 -- where no script ran for longer than half a lease, every lease shifts by the gap.
 local P = string.sub(KEYS[1], 1, -5)
+local NEVER = '9000000000000000'
 
 local function clock(override)
   local now

@@ -1,7 +1,6 @@
 -- Shared: what operations asked to be done with their commit: done by the commit that is accepted, and by no other.
--- EFFECTS[operation] = {{verb, key, amount (text) or index of the value in ARGV, origin}, ...}
 local WEEK_MS = 604800000
-local EFFECTS, DO = {}, {}
+local DO = {}
 
 -- The store writes counters and registers as writer 0: there is one, since scripts are atomic.
 function DO.incr(key, by)

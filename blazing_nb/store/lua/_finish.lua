@@ -1,6 +1,7 @@
 -- Shared: every path to a final status. Takes what a caller proved it may finish, in one segment:
 -- items = {{id, record, claims, where its flow goes on}, ...}; deletes the entries, keeps outcomes, tells the node.
 local MOURNED = {[string.byte('F')] = true, [string.byte('L')] = true, [string.byte('X')] = true}
+local HANDED = false
 
 local function finish_incarnation(name, node, incarnation, items, now, retention)
   local chunks, done, acks = {}, {}, {}
@@ -27,7 +28,7 @@ local function finish_incarnation(name, node, incarnation, items, now, retention
   redis.call('XDEL', seg, unpack(acks))
   keep(name, node, incarnation, chunks, now, retention)
   if special then
-    hand_on(name, node, incarnation, chunks)
+    HANDED = hand_on(name, node, incarnation, chunks) or HANDED
     if repeated or string.find(name, '^[^:]*:d:') then end_joins(name, items) end
   end
   notify(node .. ':' .. incarnation, done, now, retention)
@@ -39,7 +40,7 @@ local function finish(name, items, now, retention)
   local incarnation, group, begins = nil, nil, nil
   for _, item in ipairs(items) do
     -- Ids of one incarnation follow each other.
-    if not begins or string.sub(item[1], 1, #begins) ~= begins then
+    if not begins or string.find(item[1], begins, 1, true) ~= 1 then
       incarnation = string.match(item[1], '^(%d+)%-')
       begins, group = incarnation .. '-', groups[incarnation] or {}
       groups[incarnation] = group

@@ -1,8 +1,5 @@
 -- Shared: what follows a commit: operations that the store writes into its own segments, once because the fence is.
 -- A row: {index in its group, number of its payload, step, prio, stages left, first operation, delay ms, deadline ms}.
-local PAYLOADS = 0
-local WRITTEN = {}
-
 local function by_index(rows)
   local found = {}
   for _, row in ipairs(rows) do

@@ -3,7 +3,6 @@
 -- g<i> = {needed, total, counts, ending, good, bad, decided}: `counts` are the members that are good ("S": successes,
 -- "*": whatever is final), `ending` how the operation ends where too few can be good ("F", "C"; "": it goes on when all
 -- are final); k<i> the first good ones, where fewer than all are needed.
-local NEVER = '9000000000000000'
 local ENDINGS = {F = {'failed', 'DependencyFailed', ''}, C = {'cancelled', 'OperationCancelled', 'skipped: '}}
 local ENDED = {F = 'ended FAILED', C = 'ended CANCELLED', L = 'ended LOST', X = 'ended EXPIRED',
   ['?'] = 'is not in the store: never stored, or its retention has passed'}

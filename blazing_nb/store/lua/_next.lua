@@ -1,7 +1,6 @@
 -- Shared: what became final is handed on to who waits for it. Asked once for all chunks of a commit, whatever finishes there;
 -- what is found is only noted in `settled` here, and worked off in bounded steps (`_settle`), since thousands may wait.
 -- The joins of what has ended itself end here too.
-local HANDED = false
 
 -- The operation that goes on where a flow's stage ended, as its record says (`follow`); nil where nothing does.
 local function onward(record)
@@ -19,7 +18,9 @@ local function titles(node, incarnation, chunks)
   return found
 end
 
+-- True where somebody waits for any of them.
 local function hand_on(name, node, incarnation, chunks)
+  local handed = false
   for _, chunk in ipairs(titles(node, incarnation, chunks)) do
     local fields, slots, letters, moved = chunks[chunk], {}, {}, {}
     for i, slot in ipairs(fields.slots) do
@@ -31,8 +32,9 @@ local function hand_on(name, node, incarnation, chunks)
     local at = string.format('%.0f', chunk)
     local event = {name, incarnation, at, table.concat(slots), table.concat(letters), '-1', upto, moved}
     redis.call('RPUSH', P .. 'settled', cmsgpack.pack(event))
-    HANDED = true
+    handed = true
   end
+  return handed
 end
 
 local function end_joins(name, items)

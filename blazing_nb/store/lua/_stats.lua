@@ -9,9 +9,9 @@ local function field_of(name, us)
   return field
 end
 
-local function observe(hist, name, us)
+local function observe(hist, name, us, n)
   local field = FIELDS[name][us] or field_of(name, us)
-  hist[field] = (hist[field] or 0) + 1
+  hist[field] = (hist[field] or 0) + n
 end
 
 local function is_bucket(field) return string.find(field, '^[wrt]%d+$') ~= nil end

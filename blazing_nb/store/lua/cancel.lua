@@ -17,8 +17,10 @@
 -- @include _tell
 -- @include _next
 -- @include _keep
+-- @include _mourn
 -- @include _child
 -- @include _notify
+-- @include _hear
 -- @include _finish
 -- @include _park
 -- @include _conclude

@@ -13,18 +13,23 @@
 -- REJECT  BZJOIN registered=<n> total=<n> (register again); BZARG payloads=0
 -- COST    O(operations + members)
 -- KEEPS   an operation with a join exists and its join is sealed, or neither; ids of a segment only grow; a call is stored whole or not at all, once
+-- An ordinary operation needs no join: what makes them is made where one is needed.
+-- @defer schedule lacks await settle
 -- @include _clock
 -- @include _moving
 -- @include _stats
 -- @include _bell
--- @include _park
 -- @include _segment
 -- @include _known
+-- @deferred
+-- @include _park
 -- @include _tell
 -- @include _next
 -- @include _keep
+-- @include _mourn
 -- @include _child
 -- @include _notify
+-- @include _hear
 -- @include _finish
 -- @include _conclude
 -- @include _cancel
@@ -34,6 +39,7 @@
 -- @include _enroll
 -- @include _settle
 -- @include _await
+-- @end
 local q = cmsgpack.unpack(ARGV[2])
 local n = #ARGV - 2
 if n == 0 then return redis.error_reply('BZARG payloads=0') end
