@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from blazing_nb.store.address import Address
 from blazing_nb.store.route import ASK_S, DiscoveredRoute
 
 PREFIX = "bz:{"
+SILENT_S = 10.0
 
 
 class ClusterRoute(DiscoveredRoute):
@@ -27,6 +29,8 @@ class ClusterRoute(DiscoveredRoute):
             raise UsageError("A cluster has database 0 only: leave it out of redis+cluster://host:port.")
         self._slots: dict[int, Address] = {}
         self._tags: dict[str, int] = {}
+        self._silent: dict[Address, float] = {}
+        """Who gave no answer about the topology: until when it is not asked again."""
 
     def address(self, args: Sequence[object]) -> Address:
         if self._doubted:
@@ -57,19 +61,30 @@ class ClusterRoute(DiscoveredRoute):
         return set(self._slots.values())
 
     def discover(self) -> dict[int, Address]:
-        """From the first that answers and is of the majority."""
+        """From the first that answers and is of the majority. Who was silent lately is asked if all others are."""
         known = sorted({*self.valid(), *self.seeds}, key=lambda _: random.random())  # noqa: S311
+        now = time.monotonic()
+        silent = [address for address in known if self._silent.get(address, 0.0) > now]
         problem: Exception = RedisConnectionError("no node is known")
-        for address in known:
-            raw = self.make(address)
-            raw.socket_timeout = raw.socket_connect_timeout = ASK_S
+        for address in [one for one in known if one not in silent] + silent:
+            if address in silent and isinstance(problem, ClusterDownError):
+                break
             try:
-                return _slots(raw, address)
-            except (RedisError, OSError) as error:
+                return self._ask(address)
+            except ClusterDownError as error:
                 problem = error
-            finally:
-                raw.disconnect()
+            except (RedisError, OSError) as error:
+                self._silent[address] = now + SILENT_S
+                problem = problem if isinstance(problem, ClusterDownError) else error
         raise problem
+
+    def _ask(self, address: Address) -> dict[int, Address]:
+        raw = self.make(address)
+        raw.socket_timeout = raw.socket_connect_timeout = ASK_S
+        try:
+            return _slots(raw, address)
+        finally:
+            raw.disconnect()
 
     def adopt(self, found: dict[int, Address]) -> None:
         self._slots = found

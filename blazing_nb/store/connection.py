@@ -96,8 +96,9 @@ class Connection:
             ScriptRefused: the server answered with an error.
         """
         end = time.monotonic() + self._deadline_s + block_s
-        attempt = 0
+        attempt = step = 0
         while True:
+            news = self._route.news
             try:
                 with self._lock:
                     return self._exchange(args, block_s)
@@ -107,16 +108,17 @@ class Connection:
                 _give_up(error)
                 if not isinstance(error, MovedError):
                     self._route.doubt()
-                attempt += 1
+                attempt, step = attempt + 1, step + 1
                 self.retries += 1
-                pause = random.random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**attempt)  # noqa: S311
+                pause = random.random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**step)  # noqa: S311
                 if self._closed or time.monotonic() + pause > end:
                     raise StoreUnavailable(
                         f"The store did not answer {args[0]!r} within {self._deadline_s:g} s ({error}). "
                         "Repeating the call is safe; is the server up?",
                         attempts=attempt,
                     ) from error
-                self._route.wait(pause)
+                if self._route.wait(pause, news):
+                    step = 0
             except ResponseError as error:
                 if self._closed or not str(error).startswith(PASSING) or time.monotonic() > end:
                     prefix = "NOPERM " if isinstance(error, NoPermissionError) else ""
@@ -201,6 +203,11 @@ class Connection:
     def doubt(self) -> None:
         """Who used the raw connection failed: look where the data is before the next use."""
         self._route.doubt()
+
+    @property
+    def used(self) -> Collection[Address]:
+        """Where it has sockets."""
+        return [address for address, raw in list(self._raws.items()) if raw._sock is not None]
 
     def leave(self, valid: Collection[Address]) -> None:
         """Cut the sockets to other addresses, from any thread: who waits at one is woken, and asks again elsewhere."""

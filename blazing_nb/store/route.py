@@ -7,7 +7,6 @@ use, at every doubt, and once a second, so that nobody stays at a server that is
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -31,12 +30,16 @@ ASK_S = 0.5
 """For one answer about the topology: who does not give it is passed over."""
 WATCH_S = 1.0
 DOUBT_S = 0.05
-TROUBLE_S, TROUBLED_WATCH_S = 30.0, 0.2
+TROUBLE_S, TROUBLED_WATCH_S = 30.0, 0.1
 """For so long after a doubt it is watched that closely: whoever waits is told at once that something has changed."""
 
 
 class User(Protocol):
     """Who has sockets to what a route named."""
+
+    @property
+    def used(self) -> Collection[Address]:
+        """Where it has sockets."""
 
     def leave(self, valid: Collection[Address]) -> None:
         """Cut every socket to another address."""
@@ -52,6 +55,7 @@ class Route:
         self._kind, self._options = pool.connection_class, pool.connection_kwargs
         self.timeout_s = float(self._options["socket_timeout"])
         """For one answer: as asked, or as the url says."""
+        self._news = threading.Event()
         self.home = ""
         """A key whose server answers what names no key."""
 
@@ -69,9 +73,14 @@ class Route:
     def doubt(self) -> None:
         """An address did not serve: look again before the next is given."""
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, but no longer than until something has changed."""
-        time.sleep(seconds)
+    @property
+    def news(self) -> threading.Event:
+        """What will be set when something has changed. Taken before a call, it tells what changed while that failed."""
+        return self._news
+
+    def wait(self, seconds: float, news: threading.Event) -> bool:
+        """Sleep, but no longer than until there is `news`; whether there is."""
+        return news.wait(seconds)
 
     def moved(self, error: AskError, sender: Address) -> Address:
         """Where a redirection points to; learned where it is lasting."""
@@ -99,7 +108,7 @@ class DiscoveredRoute(Route):
         self._pid, self._lock = os.getpid(), threading.RLock()
         self._thread: threading.Thread | None = None
         self._doubted, self._asked_s, self._troubled_s = True, -DOUBT_S, -TROUBLE_S
-        self._news = threading.Event()
+        self._news, self._probes = threading.Event(), dict[Address, Any]()
         self.problem = "nobody was asked"
 
     def make(self, address: Address) -> Any:
@@ -108,9 +117,6 @@ class DiscoveredRoute(Route):
 
     def doubt(self) -> None:
         self._doubted, self._troubled_s = True, time.monotonic()
-
-    def wait(self, seconds: float) -> None:
-        self._news.wait(seconds)
 
     def attend(self, user: User) -> None:
         if self._pid != os.getpid():
@@ -126,18 +132,48 @@ class DiscoveredRoute(Route):
 
     def _watch(self) -> None:
         while True:
-            troubled = time.monotonic() - self._troubled_s < TROUBLE_S
-            time.sleep(TROUBLED_WATCH_S if troubled else WATCH_S)
+            time.sleep(TROUBLED_WATCH_S if self._is_troubled() else WATCH_S)
             with self._lock:
                 users = list(self._watched)
                 if not users:
                     self._thread = None
+                    self._probe(set())
                     return
-            with contextlib.suppress(RedisError, OSError):  # said by whoever needs an address
+            if not self._is_troubled():
+                self._probe({address for user in users for address in user.used})
+            try:
                 self._look()
-                valid = self.valid()
-                for user in users:
-                    user.leave(valid)
+                self._leave(users)
+            except (RedisError, OSError) as error:
+                self.problem = str(error)  # said by whoever needs an address
+
+    def _is_troubled(self) -> bool:
+        return time.monotonic() - self._troubled_s < TROUBLE_S
+
+    def _probe(self, addresses: set[Address]) -> None:
+        """Ask those in use for a sign of life. One that is stopped breaks no socket, so whoever waits there would not
+        doubt it before others have taken over."""
+        for address in self._probes.keys() - addresses:
+            self._probes.pop(address).disconnect()
+        for address in addresses:
+            raw = self._probes.get(address)
+            if raw is None:
+                raw = self._probes[address] = self.make(address)
+                raw.socket_timeout = raw.socket_connect_timeout = ASK_S
+            try:
+                if raw._sock is None:
+                    raw.connect()
+                raw.send_command("PING", check_health=False)
+                raw.read_response()
+            except (RedisError, OSError) as error:
+                log.info("%s:%d gives no sign of life: %s", *address, error)
+                raw.disconnect()
+                self.doubt()
+
+    def _leave(self, users: Collection[User]) -> None:
+        valid = self.valid()
+        for user in users:
+            user.leave(valid)
 
     def _settle(self) -> None:
         """Where there is doubt, look; what was known stays where nobody answers."""
@@ -154,12 +190,16 @@ class DiscoveredRoute(Route):
     def _look(self) -> None:
         found = self.discover()
         with self._lock:
-            self._doubted, self._asked_s, self.problem = False, time.monotonic(), ""
-            before = self.valid()
+            was, self.problem = self.problem, ""
+            self._doubted, self._asked_s = False, time.monotonic()
+            before = set(self.valid())
             self.adopt(found)
-            if set(before) != set(self.valid()):
+            changed = before != set(self.valid())
+            if changed or was:
                 self._news.set()
                 self._news = threading.Event()
+            users = list(self._watched) if changed else []
+        self._leave(users)
 
     def valid(self) -> Collection[Address]:
         """The addresses that are in charge, as far as is known."""
