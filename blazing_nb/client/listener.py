@@ -20,7 +20,7 @@ from blazing_nb.errors import BlazingError, StoreError
 from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
-BLOCK_MS = 1000
+BLOCK_S = 1.0
 TRIM_S = 1.0
 ASK_S = 2.0
 PAUSE_S = 0.1
@@ -33,6 +33,8 @@ class Listener:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._connection = store.dedicated()
+        self._block_ms = round(1000 * min(BLOCK_S, self._connection.timeout_s / 2))
+        """Of one question. Its answer is awaited for a socket timeout more: half-open is found within two."""
         self._lock = threading.RLock()
         self._me: Which = (f"@{os.getpid()}-{os.urandom(4).hex()}", 0)
         self._positions: dict[Which, str] = {self._me: "0-0"}
@@ -132,7 +134,7 @@ class Listener:
             try:
                 with self._lock:
                     positions = dict(self._positions)
-                rows = self._store.follow(self._connection, positions, BLOCK_MS)
+                rows = self._store.follow(self._connection, positions, self._block_ms)
                 for which, position, fields in rows:
                     self._deliver(which, position, fields)
                 if self._connection.retries != retries:

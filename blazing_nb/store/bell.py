@@ -12,34 +12,51 @@ from redis.exceptions import ResponseError
 from blazing_nb.store.connection import TRANSIENT, Connection, packed
 
 log = logging.getLogger(__name__)
-WAIT_S = 1
+WAIT_S, LATE_S = 1.0, 2.0
+"""How long the server waits, and how late its answer may be; with a short socket timeout less. See `Bell`."""
 FAILED_S = 0.1
 """A bell that could not be asked is left alone for so long: whoever waits looks by itself meanwhile."""
 
 
 class Bell:
-    """One waiter: `listen` asks, `fileno` is readable when somebody rang (or after a second)."""
+    """One waiter: `listen` asks, `fileno` is readable when somebody rang (or after a second).
+
+    A connection that is alive but silent is given up within one and a half socket timeouts (three seconds at most).
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._raw: Any = None
         self._asked_at = self._failed_at = 0.0
         self._keys: frozenset[str] = frozenset()
+        self._wait_s = min(WAIT_S, connection.timeout_s / 2)
+        self._given_s = self._wait_s + min(LATE_S, connection.timeout_s)
 
     @property
     def listening(self) -> bool:
         return self._raw is not None
 
+    @property
+    def patience_s(self) -> float:
+        """After how long `listen` is to be called again, answer or not."""
+        now = time.monotonic()
+        if self._raw is None:
+            left_s = self._failed_at + FAILED_S - now
+            return left_s if left_s > 0 else WAIT_S
+        return max(0.0, self._asked_at + self._given_s - now)
+
     def listen(self, keys: Sequence[str]) -> bool:
         """Ask for a token of any of `keys`, unless asked for them already; False where the store cannot be reached."""
-        if self._raw is not None and time.monotonic() - self._asked_at < WAIT_S + 2 and self._keys.issuperset(keys):
+        if self._raw is not None and self.patience_s > 0 and self._keys.issuperset(keys):
             return True
+        if self._raw is not None and self.patience_s == 0:
+            self._connection.doubt()
         self.forget()
         if time.monotonic() - self._failed_at < FAILED_S:
             return False
         try:
             raw = self._connection.open("BLPOP", *keys)
-            raw.send_packed_command(packed(raw, ("BLPOP", *keys, WAIT_S)), check_health=False)
+            raw.send_packed_command(packed(raw, ("BLPOP", *keys, self._wait_s)), check_health=False)
         except TRANSIENT as error:
             self._fail(error)
             return False

@@ -33,7 +33,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blazing_nb.errors import ScriptRefused, StoreUnavailable, StoreUnsuitable
 from blazing_nb.store.address import Address
-from blazing_nb.store.route import Route
+from blazing_nb.store.route import Route, User
 from blazing_nb.store.topology import route
 
 Reply: TypeAlias = Any
@@ -74,7 +74,8 @@ class Connection:
 
     def __init__(self, url: str | Route, *, timeout_s: float = 5.0, deadline_s: float = 15.0, name: str = "") -> None:
         self._route = route(url, timeout_s=timeout_s, name=name) if isinstance(url, str) else url
-        self._timeout_s = self._route.timeout_s
+        self.timeout_s = self._route.timeout_s
+        """For one answer."""
         self._deadline_s = deadline_s
         self._lock = threading.RLock()
         self._raws: dict[Address, Any] = {}
@@ -160,7 +161,7 @@ class Connection:
         done = False
         try:
             raw.send_packed_command(packed(raw, args), check_health=False)
-            reply = raw.read_response(timeout=block_s + self._timeout_s) if block_s else raw.read_response()
+            reply = raw.read_response(timeout=block_s + self.timeout_s) if block_s else raw.read_response()
             done = True
             self._last = address, raw._sock
             return reply
@@ -203,6 +204,15 @@ class Connection:
     def doubt(self) -> None:
         """Who used the raw connection failed: look where the data is before the next use."""
         self._route.doubt()
+
+    @property
+    def news(self) -> threading.Event:
+        """Will be set when other servers are in charge."""
+        return self._route.news
+
+    def attend(self, user: User) -> None:
+        """Tell `user` whenever that may be so."""
+        self._route.attend(user)
 
     @property
     def used(self) -> Collection[Address]:

@@ -79,8 +79,9 @@ class Route:
         return self._news
 
     def wait(self, seconds: float, news: threading.Event) -> bool:
-        """Sleep, but no longer than until there is `news`; whether there is."""
-        return news.wait(seconds)
+        """Sleep, but no longer than until there is `news`; whether there is. Of one server there is none."""
+        time.sleep(seconds)
+        return False
 
     def moved(self, error: AskError, sender: Address) -> Address:
         """Where a redirection points to; learned where it is lasting."""
@@ -117,6 +118,9 @@ class DiscoveredRoute(Route):
 
     def doubt(self) -> None:
         self._doubted, self._troubled_s = True, time.monotonic()
+
+    def wait(self, seconds: float, news: threading.Event) -> bool:
+        return news.wait(seconds)
 
     def attend(self, user: User) -> None:
         if self._pid != os.getpid():

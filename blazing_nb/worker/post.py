@@ -47,6 +47,7 @@ class Bench(NamedTuple):
     on_cancels: Callable[[list[str]], None]
     """Somebody cancels, or instructs."""
     on_lost: Callable[[], None]
+    """A lease was lost, or a shard that was left alone is well again."""
 
 
 class Post:
@@ -60,7 +61,10 @@ class Post:
         """Outcomes of this post that are not taken into a commit yet."""
         self._bench = bench
         self._worker_id, self._lease_ms = worker_id, lease_ms
-        self.bell, self.own_bell = Bell(store.dedicated()), Bell(store.dedicated())
+        self._line = store.dedicated()
+        self.bell, self.own_bell = Bell(store.dedicated()), Bell(self._line)
+        self._line.attend(self)
+        self.idle_s = min(IDLE_S, self._line.timeout_s / 2)
         self.batch: Batch | None = None
         self.heartbeat: Heartbeat | None = None
         self.consumer = ""
@@ -69,7 +73,7 @@ class Post:
         """How often the steps have changed here."""
         self.lease_lost = self.called = self.alone = self.draining = False
         self.rung, self._due_s = True, 0.0
-        self.away_s, self._pause_s = 0.0, 0.0
+        self.away_s, self._pause_s, self._moved = 0.0, 0.0, self._line.news
 
     def __repr__(self) -> str:
         return f"<Post {self.consumer} at {self.store!r}, {len(self.holding)} held>"
@@ -111,12 +115,19 @@ class Post:
     @property
     def due_s(self) -> float:
         """The monotonic moment at which to claim again, rung or not."""
-        return max(self._due_s, self.away_s)
+        return max(self._due_s, self.away_s) if self.away else self._due_s
 
     @property
     def away(self) -> bool:
-        """Whether it is left alone now, since its store did not answer."""
-        return self.away_s > 0 and time.monotonic() < self.away_s
+        """Whether it is left alone now, since its store did not answer and no other is in charge yet."""
+        return self.away_s > 0 and time.monotonic() < self.away_s and not self._moved.is_set()
+
+    used = ()
+
+    def leave(self, valid: object) -> None:
+        """In the thread that looks who is in charge: where that has changed, nobody waits any longer."""
+        if self.away_s and self._moved.is_set():
+            self._bench.on_lost()
 
     @property
     def wants(self) -> bool:
@@ -136,7 +147,7 @@ class Post:
             share: (part, of how many): of the room that there is.
             elsewhere: operations that the worker holds of other shards.
         """
-        self.called = False
+        self.called, self._moved = False, self._line.news
         batch = self._take()
         if batch:
             self._bench.on_commit()
@@ -162,6 +173,7 @@ class Post:
         self._settle(batch, turn)
         if connection.retries != retries:
             self.recovery.begin()
+            self.forget()  # what broke one socket may have broken all
         if self.recovery.due:
             known = [*self.holding.keys(), *(f"{c.segment}:{e[0].decode()}" for c in claims for e in c.entries)]
             claims = [*claims, *self.store.recover(self.consumer, known)]
@@ -241,7 +253,7 @@ class Post:
             self.alone = turn.alone and claimed
             self.draining = turn.alone and not claimed
         self.rung |= self._news
-        wait_s = IDLE_S
+        wait_s = self.idle_s
         if turn.due_ms:
             wait_s = min(wait_s, max(0.0, (turn.due_ms - turn.now_ms) / 1000))
         if asked:
@@ -267,6 +279,11 @@ class Post:
             self.bell.listen([keys.bell(step) for step in steps])
         self.own_bell.listen([keys.bell("@" + self.consumer)])
         return [bell for bell in (self.bell, self.own_bell) if bell.listening]
+
+    @property
+    def patience_s(self) -> float:
+        """How long to sleep before the bells are to be listened to anew."""
+        return self.idle_s if self.away else min(self.bell.patience_s, self.own_bell.patience_s)
 
     def heard(self, bell: str, roomy: set[str]) -> None:
         """A token for a lane that has filled up meanwhile goes back: another worker may have room. The worker's own

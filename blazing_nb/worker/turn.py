@@ -244,6 +244,7 @@ class TurnLoop:
         now, timeout = time.monotonic(), IDLE_S
         if ready:
             timeout = min(timeout, min(post.due_s for post in self._posts) - now)
+        timeout = min(timeout, *(post.patience_s for post in self._posts))
         if self._catcher:
             timeout = min(timeout, LOG_S)
         timeout = min(timeout, self._instructions.ends_s - now)
