@@ -50,7 +50,7 @@ class Bell:
         if self._raw is not None and self.patience_s > 0 and self._keys.issuperset(keys):
             return True
         if self._raw is not None and self.patience_s == 0:
-            self._connection.doubt()
+            self._connection.doubt(silent=True)
         self.forget()
         if time.monotonic() - self._failed_at < FAILED_S:
             return False

@@ -81,6 +81,7 @@ class Connection:
         self._raws: dict[Address, Any] = {}
         self._last: tuple[Address, Any] | None = None
         self._pid = 0
+        self._silences = self._route.silences
         self._closed = False
         self.retries = 0
         """How often a call had to be sent again: an earlier reply may be lost."""
@@ -145,6 +146,7 @@ class Connection:
                 raise refusal(str(error)) from error
 
     def _exchange(self, args: tuple[Argument, ...], block_s: float) -> Reply:
+        self._renew()
         address = self._route.address(args)
         try:
             return self._ask(address, args, block_s)
@@ -165,6 +167,9 @@ class Connection:
             done = True
             self._last = address, raw._sock
             return reply
+        except RedisTimeoutError:
+            self._route.silences += 1
+            raise
         except (BusyLoadingError, ReadOnlyError, MasterDownError):
             raise
         except ResponseError as error:
@@ -178,7 +183,16 @@ class Connection:
 
     def open(self, *args: Argument) -> Any:
         """The raw connection, connected, of this process, to where a command goes."""
+        self._renew()
         return self._at(self._route.address(args))
+
+    def _renew(self) -> None:
+        """New sockets where another connection got no answer: not each is to be found dead by a timeout of its own."""
+        if self._silences != self._route.silences:
+            self._silences = self._route.silences
+            if self._pid == os.getpid():
+                for raw in self._raws.values():
+                    raw.disconnect()
 
     def _at(self, address: Address) -> Any:
         self._check_open()
@@ -201,8 +215,9 @@ class Connection:
             raw.disconnect()
             raise
 
-    def doubt(self) -> None:
-        """Who used the raw connection failed: look where the data is before the next use."""
+    def doubt(self, *, silent: bool = False) -> None:
+        """Who used the raw connection failed, or got no answer: look where the data is before the next use."""
+        self._route.silences += silent
         self._route.doubt()
 
     @property
@@ -219,7 +234,7 @@ class Connection:
         """Where it has sockets."""
         return [address for address, raw in list(self._raws.items()) if raw._sock is not None]
 
-    def leave(self, valid: Collection[Address]) -> None:
+    def follow(self, valid: Collection[Address]) -> None:
         """Cut the sockets to other addresses, from any thread: who waits at one is woken, and asks again elsewhere."""
         for address, raw in list(self._raws.items()):
             if address not in valid:

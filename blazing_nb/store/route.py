@@ -41,7 +41,7 @@ class User(Protocol):
     def used(self) -> Collection[Address]:
         """Where it has sockets."""
 
-    def leave(self, valid: Collection[Address]) -> None:
+    def follow(self, valid: Collection[Address]) -> None:
         """Cut every socket to another address."""
 
 
@@ -56,6 +56,8 @@ class Route:
         self.timeout_s = float(self._options["socket_timeout"])
         """For one answer: as asked, or as the url says."""
         self._news = threading.Event()
+        self.silences = 0
+        """How often a connection that was open gave no answer: the others may be dead too, and say nothing either."""
         self.home = ""
         """A key whose server answers what names no key."""
 
@@ -147,7 +149,7 @@ class DiscoveredRoute(Route):
                 self._probe({address for user in users for address in user.used})
             try:
                 self._look()
-                self._leave(users)
+                self._tell(users)
             except (RedisError, OSError) as error:
                 self.problem = str(error)  # said by whoever needs an address
 
@@ -174,10 +176,10 @@ class DiscoveredRoute(Route):
                 raw.disconnect()
                 self.doubt()
 
-    def _leave(self, users: Collection[User]) -> None:
+    def _tell(self, users: Collection[User]) -> None:
         valid = self.valid()
         for user in users:
-            user.leave(valid)
+            user.follow(valid)
 
     def _settle(self) -> None:
         """Where there is doubt, look; what was known stays where nobody answers."""
@@ -203,7 +205,7 @@ class DiscoveredRoute(Route):
                 self._news.set()
                 self._news = threading.Event()
             users = list(self._watched) if changed else []
-        self._leave(users)
+        self._tell(users)
 
     def valid(self) -> Collection[Address]:
         """The addresses that are in charge, as far as is known."""

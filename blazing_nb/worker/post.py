@@ -122,9 +122,12 @@ class Post:
         """Whether it is left alone now, since its store did not answer and no other is in charge yet."""
         return self.away_s > 0 and time.monotonic() < self.away_s and not self._moved.is_set()
 
-    used = ()
+    @property
+    def used(self) -> tuple[()]:
+        """Its connections say that for themselves."""
+        return ()
 
-    def leave(self, valid: object) -> None:
+    def follow(self, valid: object) -> None:
         """In the thread that looks who is in charge: where that has changed, nobody waits any longer."""
         if self.away_s and self._moved.is_set():
             self._bench.on_lost()

@@ -5,7 +5,7 @@
 Each trial kills (or stops, every other one) the primary that has the app's slot, while a worker process executes; the
 figure is from the kill to the result of an operation that was enqueued after it. All results are asked for in the end.
 What was acknowledged is on the replica before the kill (WAIT), since a fail-over may take what is not. `cluster_s` is
-when all other nodes agreed on who has the slot now, and `ours_s` what was needed beyond that. Two trials are apart, since
+when all other nodes agreed on who has the slot now, and `ours_s` what was needed beyond that. Two trials are apart:
 a node that was elected does not stand again for four node timeouts, and the same two take turns here.
 """
 

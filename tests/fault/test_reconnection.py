@@ -11,7 +11,10 @@ import pytest
 
 from blazing_nb.client.proxy import Proxy, script
 from blazing_nb.store.connection import Connection
-from tests.fault.site import FAULTS, PATIENCE_S, TIMEOUT_S, Site
+from tests.fault.site import FAULTS, TIMEOUT_S, Site, bound_s
+
+LOADED_S = 4.0
+"""For what else runs on the tests' machine. `python -m tests.fault.site` judges by the bound alone."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def site(blazing_home: Path) -> Iterator[Site]:
 def test_everybody_works_again_by_themselves(site: Site, fault: str) -> None:
     worker, answers = site.worker.consumer, site.answers
     found = site.recover(fault)
-    assert max(found) < PATIENCE_S
+    assert max(found) < bound_s(fault) + LOADED_S
     assert site.wrong == [], "a reply that was another's"
     assert site.answers > answers
     assert (site.worker.consumer, site.worker.fenced) == (worker, 0), "nobody was started again"

@@ -47,7 +47,7 @@ def test_r10_who_is_not_the_primary_is_left_and_the_call_is_repeated(
     route, connection = app.store._route, app.store.connection()
     for verify in (route.verify, lambda raw: None):
         monkeypatch.setattr(route, "verify", verify)
-        connection.leave(())
+        connection.follow(())
         route._found, retries = (HOST, replica), connection.retries
         connection.call("HSET", app.store.keys.prefix + "mark", "x", 1)
         assert connection.retries > retries
