@@ -51,7 +51,7 @@ def test_every_kind_of_connection_has_a_timeout_for_connecting_and_for_answers(u
     for given, seconds in ((url, 2.5), (f"{url}?socket_timeout=0.5", 0.5)):
         connection = Connection(given, timeout_s=2.5)
         raw = connection._route.make(("127.0.0.1", 1))
-        assert (connection._timeout_s, raw.socket_timeout, raw.socket_connect_timeout) == (seconds, seconds, 2.5)
+        assert (connection.timeout_s, raw.socket_timeout, raw.socket_connect_timeout) == (seconds, seconds, 2.5)
         connection.close()
 
 
