@@ -28,6 +28,7 @@ def instruct(app: Blazing, text: str, is_done: Callable[[Worker], bool], timeout
     told = {worker.consumer for worker in query.workers(app.store)}
     end, again = time.monotonic() + timeout, 0.0
     while True:
+        app.store.rescue()  # the dead leave so, where no other worker is there to see it
         open_ = {w.consumer: w for w in query.workers(app.store) if w.consumer in told and not is_done(w)}
         if not open_:
             return len(told)
@@ -43,6 +44,12 @@ def instruct(app: Blazing, text: str, is_done: Callable[[Worker], bool], timeout
             app.store.instruct(text, list(open_))
             again = now + AGAIN_S
         time.sleep(TURN_S)
+
+
+def close(app: Blazing, grace: float, timeout: float) -> int:
+    """Dismiss all: supervisors first, so that none starts others. How many workers left. Raises `WorkersNotReady`."""
+    app.store.dismiss(app.store.dismissed_ms())
+    return instruct(app, f"close {round(grace * 1000)}", lambda worker: False, grace + timeout)
 
 
 def wait_for_completion(app: Blazing, timeout: float | None) -> bool:

@@ -39,8 +39,10 @@ def change(
     number: Callable[[int], int],
     options: WorkerOptions,
     bounds: Adapt | None = None,
+    dismissed_ms: int = -1,
 ) -> Change:
-    """The owner's order as it shall be: `number` of how many there were, other options only where they are given."""
+    """The owner's order as it shall be: `number` of how many there were, other options only where they are given. What
+    was ordered before the last dismissal is over, whether or not a supervisor has seen that (-1: nobody knows)."""
     unknown = set(options) - set(WorkerOptions.__annotations__)
     if unknown:
         known = ", ".join(WorkerOptions.__annotations__)
@@ -48,10 +50,12 @@ def change(
     Setting().changed(**options)  # refused before anything is written
 
     def changed(found: Orders) -> Orders:
+        if found.url == url:
+            found = found.after(dismissed_ms)
         if found.wanted and found.url != url:
             raise UsageError(f"Workers of app {app_id!r} here serve another store: app.workers.stop() first.")
         old = found.of(owner) or Order(0, owner)
-        order = Order(number(old.n), owner, old.setting.changed(**options), bounds, found.version + 1)
+        order = Order(number(old.n), owner, old.setting.changed(**options), bounds, found.version + 1, dismissed_ms)
         made = msgspec.structs.replace(found, url=url, path=python_path(), cwd=os.getcwd(), grace=30.0)
         return made.having(order)
 
@@ -62,12 +66,12 @@ def order(app: Blazing, owner: str, made: Change, wait: float) -> None:
     """Have it obeyed, and wait for `wait` seconds until all are ready. Raises `WorkersNotReady`."""
     steps_version = _define(app)
     supervising = Supervising(app.app_id)
-    version = supervising.order(made)
+    ordered = supervising.order(made)
     names = {post.worker_id for post in supervising.posts()}
     if drained := [w.consumer for w in query.workers(app.store) if w.worker_id in names and w.state == "draining"]:
         app.store.instruct("accept", drained)
-    if wait:
-        _wait_ready(app, supervising, version, owner, steps_version, wait)
+    if wait and ordered.of(owner) is not None:
+        _wait_ready(app, supervising, ordered.version, owner, steps_version, wait)
 
 
 def _define(app: Blazing) -> int:
@@ -86,14 +90,14 @@ def _wait_ready(
     while True:
         state, wanted = supervising.obeyed(version), supervising.station.orders().of(owner)
         posts = [p for p in state.posts if p.owner == owner and p.state != "leaving"] if state else []
-        setting = wanted.setting if wanted else Setting()
-        reasons = {post.place: why for post in posts if (why := _unready(app, post, setting, steps_version))}
-        n = wanted.n if wanted else 0
-        if state and not reasons and len({post.place for post in posts}) >= n:
+        if wanted is None:
+            raise WorkersNotReady("Somebody stopped or closed all workers meanwhile; start again.", reasons={})
+        reasons = {post.place: why for post in posts if (why := _unready(app, post, wanted.setting, steps_version))}
+        if state and not reasons and len({post.place for post in posts}) >= wanted.n:
             return
         hopeless = bool(reasons) and all(p.failures >= ATTEMPTS or _lacks(app, p) for p in posts if p.place in reasons)
         if hopeless or time.monotonic() > end:
-            raise _not_ready(reasons, n, state.store if state else "the supervisor does not answer")
+            raise _not_ready(reasons, wanted.n, state.store if state else "the supervisor does not answer")
         time.sleep(TURN_S)
 
 

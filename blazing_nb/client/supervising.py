@@ -35,9 +35,9 @@ class Supervising:
         self._app_id = app_id
         self.station = Station(app_id)
 
-    def order(self, change: Change, *, begin: bool = True) -> int:
+    def order(self, change: Change, *, begin: bool = True) -> Orders:
         """Change what is wanted, and see that a supervisor lives (not `begin`: one that is about to start will read
-        it); the version of the orders."""
+        it); the orders as they are now."""
         with self.station.lock():
             orders = change(self.station.orders())
             orders = msgspec.structs.replace(orders, version=orders.version + 1)
@@ -46,7 +46,7 @@ class Supervising:
                 self.station.call()
             elif begin:
                 self._begin(orders)
-        return orders.version
+        return orders
 
     def posts(self) -> list[Post]:
         """Places and processes as the supervisor wrote them, without processes that are gone since."""

@@ -147,8 +147,8 @@ class Workers:
         living = [post for post in supervising.posts() if post.lives]
         if not living and not supervising.station.orders().wanted:
             return 0
-        version = supervising.order(lambda found: msgspec.structs.replace(found, orders=(), grace=timeout))
-        supervising.wait_gone(version, timeout)
+        ordered = supervising.order(lambda found: msgspec.structs.replace(found, orders=(), grace=timeout))
+        supervising.wait_gone(ordered.version, timeout)
         return len(living)
 
     def adapt(
@@ -231,14 +231,20 @@ class Workers:
 
     def close(self, grace: float = 0.0, timeout: float = 30.0) -> int:
         """Let all workers of the app leave, on every machine: what they have not finished in `grace` seconds is given
-        back. Their supervisors start no others. How many left.
+        back. What was ordered before, with `start`, `scale` or `adapt`, is over: their supervisors start no others and
+        end, also one that hears of it late, and workers that were only starting end too. `start` or `adapt` after it
+        begins anew. How many left.
+
+        Raises:
+            WorkersNotReady: `reasons` has those that did not leave in time.
 
         Examples:
             >>> len(crew.workers.scale(1)), crew.workers.close()
             (1, 1)
-            >>> stopped = crew.workers.stop()  # here none is wanted any more
         """
-        return everywhere.instruct(self._app, f"close {round(grace * 1000)}", lambda worker: False, grace + timeout)
+        if grace < 0 or timeout < 0:
+            raise UsageError(f"grace and timeout are at least 0 s, not {grace} and {timeout}.")
+        return everywhere.close(self._app, grace, timeout)
 
     def wait_ready(self, n: int, timeout: float = START_S) -> list[Worker]:
         """The ready workers, once there are `n`, on whatever machines. Raises `WorkersNotReady`.
@@ -327,5 +333,7 @@ class Workers:
     ) -> Workers:
         app = self._app.connect()
         app.ring  # noqa: B018 - made before the workers look for it
-        starting.order(app, owner, starting.change(app.app_id, owner, app.url, number, options, bounds), wait)
+        dismissed_ms = app.store.dismissed_ms()
+        made = starting.change(app.app_id, owner, app.url, number, options, bounds, dismissed_ms)
+        starting.order(app, owner, made, wait)
         return self

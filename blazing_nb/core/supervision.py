@@ -10,7 +10,7 @@ from blazing_nb.errors import UsageError
 PLACES = 64
 """Worker processes of an app on a machine, at most."""
 LEFT = 3
-"""Exit code of a worker that was told through the store to leave: nobody starts another in its place."""
+"""Exit code of a worker that was told through the store to leave: that is no failure of its place."""
 UNREADY = 4
 """Exit code of a worker whose `on_start` failed."""
 FIRST_MS = 500
@@ -76,6 +76,11 @@ class Order(msgspec.Struct, frozen=True):
     """Within these bounds `n` follows the load."""
     asked: int = 0
     """The version with which somebody asked for it last: then earlier failures do not count any more."""
+    dismissed_ms: int = -1
+    """The app's last dismissal when it was given: a later one ends it. -1: the store was not asked."""
+
+    def is_over(self, dismissed_ms: int) -> bool:
+        return 0 <= self.dismissed_ms < dismissed_ms
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -96,6 +101,13 @@ class Orders(msgspec.Struct, frozen=True):
 
     def of(self, owner: str) -> Order | None:
         return next((order for order in self.orders if order.owner == owner), None)
+
+    def after(self, dismissed_ms: int) -> Orders:
+        """What holds where the app's workers were dismissed last at that moment. What was ordered without asking the
+        store counts as ordered after it."""
+        held = [order for order in self.orders if not order.is_over(dismissed_ms)]
+        known = [o if o.dismissed_ms >= 0 else msgspec.structs.replace(o, dismissed_ms=dismissed_ms) for o in held]
+        return msgspec.structs.replace(self, orders=tuple(known))
 
     def having(self, order: Order) -> Orders:
         """With this one instead of its owner's earlier one; an order of none, for good, is dropped."""
@@ -139,6 +151,7 @@ class Post(msgspec.Struct, frozen=True):
     steps_version: int = 0
     refuses: dict[str, str] = {}
     reason: str = ""
+    dismissed_ms: int = -1
 
     @property
     def lives(self) -> bool:

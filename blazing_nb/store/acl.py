@@ -14,7 +14,7 @@ from blazing_nb.errors import UsageError
 from blazing_nb.store import grant, script
 
 OF_CLIENTS = frozenset(
-    {"cancel", "define", "drain", "enqueue", "forget", "outcomes", "pause", "postpone", "retry", "schedule"}
+    {"cancel", "define", "dismiss", "drain", "enqueue", "forget", "outcomes", "pause", "postpone", "retry", "schedule"}
 )
 OF_WORKERS = frozenset({"heartbeat", "log", "recover", "release", "report", "retire", "tick", "turn", "upcoming"})
 CONNECTING = frozenset({"client|setname", "eval", "evalsha", "info", "ping", "select", "time"})

@@ -383,6 +383,15 @@ class Store:
         """Tell workers, all or these, to `accept`, `drain`, `hold <ms>` or `close <ms>`; how many were told."""
         return int(self.run("instruct", {"text": text, "workers": list(workers)}, now_ms=now_ms))
 
+    def dismiss(self, known_ms: int, *, now_ms: int | None = None) -> int:
+        """End, for all supervisors, what was ordered before; `known_ms` is the last time that it was so, as the caller
+        knows, and makes the call repeatable. When it was so, on the server's clock."""
+        return int(self.run("dismiss", {"known_ms": known_ms}, now_ms=now_ms))
+
+    def dismissed_ms(self) -> int:
+        """When all workers were dismissed last; 0 where they never were."""
+        return int(self.connection().call("HGET", self.keys.meta, "dismissed") or 0)
+
     def homed(self, worker: str) -> list[str]:
         """The names here of a worker that is called so in the app's first shard."""
         call, prefix = self.connection().call, self.keys.prefix

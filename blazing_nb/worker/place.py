@@ -15,11 +15,12 @@ from pathlib import Path
 import msgspec
 
 from blazing_nb.core.snapshot import Worker
-from blazing_nb.core.supervision import Order, Orders, Post, Setting, failures_after, pause_ms
+from blazing_nb.core.supervision import Order, Orders, Post, failures_after, pause_ms
 from blazing_nb.store.process import host_name, is_alive, memory_bytes, started_at
 from blazing_nb.store.station import tail
 
 LOG_BYTES = 1 << 20
+LOOK_S = 0.05
 FORCED_S = 3.0
 """After the second signal a worker has so long to give back what it holds."""
 
@@ -131,8 +132,13 @@ class Child:
 class Place:
     """Where one worker process after the other runs."""
 
-    def __init__(self, number: int, owner: str, setting: Setting) -> None:
-        self.number, self.owner, self.setting = number, owner, setting
+    def __init__(self, number: int, order: Order) -> None:
+        self.number, self.owner, self.setting, self.dismissed_ms = (
+            number,
+            order.owner,
+            order.setting,
+            order.dismissed_ms,
+        )
         self.child: Child | None = None
         self.next: Child | None = None
         """What is starting to take the child's place, and why."""
@@ -158,6 +164,7 @@ class Place:
             self.state,
             self.owner,
             self.setting,
+            dismissed_ms=self.dismissed_ms,
             since_ms=self.since_ms,
             starts=self.starts,
             failures=self.failures,
@@ -167,7 +174,7 @@ class Place:
 
     def ask(self, order: Order) -> None:
         """What is wanted of it. Where somebody has just asked, a start that failed is tried again at once."""
-        self.setting = order.setting
+        self.setting, self.dismissed_ms = order.setting, order.dismissed_ms
         if order.asked > self.asked:
             self.asked, self.failures, self.due_s = order.asked, 0, 0.0
 
@@ -189,15 +196,24 @@ class Place:
 
     def failed(self, child: Child) -> None:
         """Its process, or the next one, ended unasked: another follows, after a pause that grows with each failure."""
+        self._lost(child)
+        ready_s = time.monotonic() - child.ready_s if child.ready_s else 0.0
+        self.failures = failures_after(self.failures, round(ready_s * 1000))
+        self.due_s = time.monotonic() + pause_ms(self.failures) / 1000
+        self.reason = child.last_words()
+
+    def left(self, child: Child) -> None:
+        """Its process, or the next one, was told through the store to leave. Another follows where one is still wanted
+        once its supervisor has looked whether all were dismissed."""
+        self._lost(child)
+        self.due_s = time.monotonic() + LOOK_S
+
+    def _lost(self, child: Child) -> None:
         if child is self.child:
             self.child, self.next = self.next, None
         else:
             self.next = None
         self.since_ms = now_ms()
-        ready_s = time.monotonic() - child.ready_s if child.ready_s else 0.0
-        self.failures = failures_after(self.failures, round(ready_s * 1000))
-        self.due_s = time.monotonic() + pause_ms(self.failures) / 1000
-        self.reason = child.last_words()
 
 
 def start(app_id: str, place: Place, orders: Orders, log: Path) -> Child:

@@ -48,6 +48,13 @@ class Registry:
             found = query.workers(store)
         return found
 
+    def dismissed_ms(self) -> int:
+        """When all workers were dismissed last; -1 where the store is away."""
+        found = -1
+        with self.reaching() as store:
+            found = store.dismissed_ms()
+        return found
+
     def retire(self, worker_id: str) -> None:
         """A dead process's claims go back now, not when its lease ends: it cannot commit any more."""
         with self.reaching() as store:

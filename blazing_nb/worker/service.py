@@ -91,8 +91,9 @@ def _drain(worker: Worker, signals: Signals, grace: float) -> bool:
     """Finish what is in flight; False where that took too long, or somebody insists."""
     worker.stop_accepting()
     _say(f"stopping {worker.worker_id}: {worker.held} in flight")
-    end = min(time.monotonic() + grace, worker.instructions.ends_s)
+    end_s = time.monotonic() + grace
     while True:
+        end = min(end_s, worker.instructions.ends_s)  # it may be told through the store to hurry
         if worker.wait_for_completion(min(0.05, max(0.0, end - time.monotonic()))):
             return True
         if signals.ends > 1 or time.monotonic() >= end or not worker.alive:

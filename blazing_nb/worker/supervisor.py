@@ -37,6 +37,7 @@ GUARD_S = 2.0
 LATE_S = 2.0
 """A worker gives up by itself when its patience is over; this long after that it is killed."""
 STOPPED = "its supervisor was told to stop"
+DISMISSED = "all workers were dismissed (app.workers.close)"
 
 
 class Supervisor:
@@ -53,7 +54,7 @@ class Supervisor:
         self._decisions: list[Decision] = []
         self._written: State | None = None
         self._reached: Registry | None = None
-        self._asked_s = self._weighed_s = self._scaled_s = 0.0
+        self._asked_s = self._weighed_s = self._scaled_s = self._heeded_s = 0.0
         self._ending = 0
         self._me = started_at(os.getpid()) or ""
 
@@ -82,7 +83,8 @@ class Supervisor:
     def _is_over(self, guard: IO[str]) -> bool:
         """Whether nothing came meanwhile. The guard opens under the lock: whoever orders next finds nobody."""
         with self._station.lock():
-            if self._station.orders().wanted:
+            orders = self._station.orders()
+            if orders.wanted or orders.version != self._orders.version:  # whoever ordered waits until that is written
                 return False
             guard.close()
             return True
@@ -101,11 +103,30 @@ class Supervisor:
                 self._change(partial(Orders.having, order=Order(0, order.owner)))
                 orders = self._station.orders()
         news, self._orders = orders.version != self._orders.version, orders
+        if self._heed():
+            orders = self._orders
         for owner in {*(order.owner for order in orders.orders), *(place.owner for place in self._places.values())}:
             self._provide(orders.of(owner) or Order(0, owner))
         if news:
             for _, child in self._leaving:
                 child.end(child.asked, self._grace_s)
+
+    def _heed(self) -> bool:
+        """Once a second, and where a worker was told to leave: whether all were dismissed since. True where the orders
+        are others now."""
+        now = time.monotonic()
+        if not self._orders.wanted or now - self._heeded_s < TURN_S:
+            return False
+        self._heeded_s = now
+        after = partial(Orders.after, dismissed_ms=self._registry.dismissed_ms())
+        held = after(self._orders)
+        if held == self._orders:
+            return False
+        if len(held.orders) < len(self._orders.orders):
+            self._say(-1, f"{DISMISSED}: what was ordered before is over")
+        self._change(after)
+        self._orders = self._station.orders()
+        return True
 
     @property
     def _grace_s(self) -> float:
@@ -113,17 +134,23 @@ class Supervisor:
 
     def _provide(self, order: Order) -> None:
         mine = [place for _, place in sorted(self._places.items()) if place.owner == order.owner]
+        for place in [place for place in mine if 0 <= place.dismissed_ms < order.dismissed_ms]:
+            mine.remove(place)  # it began before a dismissal that this order comes after
+            self._drop(place, DISMISSED)
         mine.sort(key=lambda place: 0 if place.child is None else -1 - place.child.running)  # the idlest go first
         for place in mine[order.n :]:
-            del self._places[place.number]
-            for child in filter(None, (place.child, place.next)):
-                self._let_go(place, child, STOPPED if self._ending else "fewer are wanted", self._grace_s)
+            self._drop(place, STOPPED if self._ending else "fewer are wanted")
         for place in mine[: order.n]:
             place.ask(order)
         free = (number for number in range(1 << 30) if number not in self._places)
         for _ in range(order.n - len(mine)):
             number = next(free)
-            self._places[number] = Place(number, order.owner, order.setting)
+            self._places[number] = Place(number, order)
+
+    def _drop(self, place: Place, why: str) -> None:
+        del self._places[place.number]
+        for child in filter(None, (place.child, place.next)):
+            self._let_go(place, child, why, self._grace_s)
 
     def _let_go(self, place: Place, child: Child, why: str, grace_s: float) -> None:
         self._say(place.number, f"pid {child.pid} is told to end: {why}")
@@ -151,7 +178,8 @@ class Supervisor:
                 child.end(post.reason, self._station.orders().grace)
                 self._leaving.append((post, child))
             else:
-                place = self._places[post.place] = Place(post.place, post.owner, post.setting)
+                order = Order(1, post.owner, post.setting, dismissed_ms=post.dismissed_ms)
+                place = self._places[post.place] = Place(post.place, order)
                 place.took(child)
 
     def _tend(self) -> None:
@@ -179,14 +207,13 @@ class Supervisor:
         for place, child in self._children():
             if child.lives:
                 continue
-            place.failed(child)
             self._registry.retire(child.worker_id)
             if child.code == LEFT:
+                place.left(child)
+                self._heeded_s = 0.0
                 self._say(place.number, f"pid {child.pid} was told through the store to leave")
-                del self._places[place.number]
-                self._change(partial(_one_less, owner=place.owner))
-                self._orders = self._station.orders()
             else:
+                place.failed(child)
                 self._say(place.number, f"pid {child.pid} {place.reason}")
 
     def _start(self) -> None:
@@ -308,11 +335,6 @@ def _scaled(orders: Orders, owner: str, n: int) -> Orders:
     """To so many, unless somebody has changed that order meanwhile."""
     order = orders.of(owner)
     return orders if order is None or order.adapt is None else orders.having(msgspec.structs.replace(order, n=n))
-
-
-def _one_less(orders: Orders, owner: str) -> Orders:
-    order = orders.of(owner)
-    return orders if order is None else orders.having(msgspec.structs.replace(order, n=max(0, order.n - 1)))
 
 
 def main(app_id: str) -> int:
