@@ -80,8 +80,7 @@ def _reach(app_id: str, setting: AppSetting) -> Session:
     except BaseException:
         store.close()
         raise
-    # Of several shards each would have a window of its own.
-    redo = Redo(store, active=setting.redo and store.count == 1, on_back=listener.restart)
+    redo = Redo(store, active=setting.redo, on_back=listener.restart)
     return Session(app_id, store, listener, redo, None)
 
 

@@ -36,6 +36,8 @@ class Entry(msgspec.Struct):
     claims: int = 0
     deaths: int = 0
     releases: int = 0
+    died: tuple[str, int] = ("", 0)
+    """The worker that died under it last, and its claim."""
     due_ms: int = 0
     solo: bool = False
     need: str = ""

@@ -34,6 +34,8 @@ class Queue:
         """Incarnation and counter of the segments that the store writes."""
         self.done: dict[Dot, int] = {}
         """How often the effects of an operation were done."""
+        self.ahead: dict[Dot, str] = {}
+        """Outcomes that were reasserted before their operations."""
         self.last: dict[str, tuple[int, int]] = {}
         self.leases: dict[str, int] = {}
 
@@ -92,6 +94,11 @@ class Queue:
         for dot, groups in (joins or {}).items():
             self.ledger.wait(dot, groups, self.live[dot].deadline_ms or NEVER_MS, now_ms + (delay_ms or 0), now_ms)
         self.ledger.settle(now_ms)
+        for dot in dots:
+            ahead = self.ahead.pop(dot, "")
+            if ahead and dot in self.live:
+                self.ledger.finish(dot, ahead[0], ahead[1:])
+        self.ledger.settle(now_ms)
         self.last[segment] = (dots[-1].incarnation, dots[-1].counter)
         if delay_ms is None:
             self.claims.activate(segment)
@@ -117,6 +124,30 @@ class Queue:
             elif self.final.get(dot, "?")[1:] != token and self.retried.get(dot) != token:
                 lost.append(dot)
         return accepted, lost
+
+    def reassert(self, worker: str, incarnation: int, rows: Iterable[Row], now_ms: int) -> tuple[int, int, list[Dot]]:
+        """Commit again what was committed before the store went back: how many were accepted, how many are remembered
+        until their operations are enqueued, and which another has. Nobody's claim is taken away."""
+        now_ms, accepted, remembered, lost = self.clock(now_ms), 0, 0, list[Dot]()
+        for row in rows:
+            entry = self.live.get(row.dot)
+            if entry is None and row.dot not in self.final and not row.next_step:
+                self.ahead[row.dot] = f"{row.letter}{incarnation}-{row.claims}"
+                remembered += 1
+                continue
+            if entry is not None and self._is_free(entry, worker, row.claims):
+                entry.owner, entry.claims = worker, row.claims
+            new, others = self.commit(worker, incarnation, [row], now_ms)
+            accepted, lost = accepted + new, lost + others
+        self.ledger.settle(now_ms)
+        return accepted, remembered, lost
+
+    @staticmethod
+    def _is_free(entry: Entry, worker: str, claims: int) -> bool:
+        """Nobody holds it, and no claim of that number was made, or it was that worker's and ended with its death."""
+        if entry.owner not in ("", PARKED):
+            return False
+        return entry.claims < claims or entry.died == (worker, claims) == (worker, entry.claims)
 
     def _write(self, step: str, now_ms: int, written: set[str]) -> Dot:
         """An operation in a segment that the store writes; activated once a call."""
@@ -183,7 +214,7 @@ class Queue:
         incarnation = worker.rpartition(".")[2]
         for dot in sorted(dot for dot, entry in self.live.items() if entry.owner == worker):
             entry = self.live[dot]
-            entry.deaths += 1
+            entry.deaths, entry.died = entry.deaths + 1, (worker, entry.claims)
             if entry.cancel or entry.deaths >= DEATHS:
                 self.ledger.finish(dot, "C" if entry.cancel else "L", f"{incarnation}-{entry.claims}")
             else:

@@ -16,7 +16,9 @@ from blazing_nb.store import grant, script
 OF_CLIENTS = frozenset(
     {"cancel", "define", "dismiss", "drain", "enqueue", "forget", "outcomes", "pause", "postpone", "retry", "schedule"}
 )
-OF_WORKERS = frozenset({"heartbeat", "log", "recover", "release", "report", "retire", "tick", "turn", "upcoming"})
+OF_WORKERS = frozenset(
+    {"heartbeat", "log", "reassert", "recover", "release", "report", "retire", "tick", "turn", "upcoming"}
+)
 CONNECTING = frozenset({"client|setname", "eval", "evalsha", "info", "ping", "select", "time"})
 CLIENT_COMMANDS = CONNECTING | frozenset(
     "exists get hget hgetall hmget hsetnx lrange pexpire set smembers xadd xinfo|groups xpending xrange xread "  # noqa: SIM905
@@ -25,9 +27,9 @@ CLIENT_COMMANDS = CONNECTING | frozenset(
 DURABLE = frozenset({"command|info", "config|get", "wait", "waitaof"})
 """What clients call for levels of durability. Not in the rules: whoever wants a level gives it by hand. Redis 7.0 takes
 no rule with `waitaof`, and `config|get`, for servers without it, shows passwords."""
-WORKER_COMMANDS = CONNECTING | {"blpop", "get", "hgetall", "rpush"}
+WORKER_COMMANDS = CONNECTING | {"blpop", "get", "hget", "hgetall", "rpush", "set"}
 WORKER_READS = ("blob:*", "code:*", "steps")
-WORKER_WRITES = ("bell:*", "chan:*", "shared:*")
+WORKER_WRITES = ("bell:*", "chan:*", "mark", "shared:*")
 """What scripts or `worker/` touch under names that stand in no script."""
 
 _CALL = re.compile(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?")

@@ -31,6 +31,8 @@ class Bell:
         self._keys: frozenset[str] = frozenset()
         self._wait_s = min(WAIT_S, connection.timeout_s / 2)
         self._given_s = self._wait_s + min(LATE_S, connection.timeout_s)
+        self.broken = False
+        """Whether the last answer was that the connection is gone."""
 
     @property
     def listening(self) -> bool:
@@ -68,7 +70,7 @@ class Bell:
 
     def answer(self) -> str | None:
         """Read the reply that `fileno` announced; the key of the token that came, or None."""
-        raw, self._raw = self._raw, None
+        raw, self._raw, self.broken = self._raw, None, False
         try:
             reply = raw.read_response()
             return None if reply is None else str(reply[0].decode())
@@ -79,7 +81,7 @@ class Bell:
 
     def _fail(self, error: Exception) -> None:
         log.info("bell: %s", error)
-        self._failed_at = time.monotonic()
+        self._failed_at, self.broken = time.monotonic(), True
         self._connection.doubt()
 
     def forget(self) -> None:

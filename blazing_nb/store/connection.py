@@ -12,7 +12,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 from redis.exceptions import (
@@ -85,6 +85,8 @@ class Connection:
         self._closed = False
         self.retries = 0
         """How often a call had to be sent again: an earlier reply may be lost."""
+        self.on_connect: Callable[[], None] = lambda: None
+        """Called before a new socket is used; what it raises goes to the caller, and nothing was sent."""
 
     def __repr__(self) -> str:
         return f"<Connection {'open' if self._raws else 'idle'} retries={self.retries}>"
@@ -211,6 +213,7 @@ class Connection:
         try:
             raw.connect()
             self._route.verify(raw)
+            self.on_connect()
         except BaseException:
             raw.disconnect()
             raise

@@ -39,6 +39,15 @@ class Turn(msgspec.Struct, frozen=True):
     alone: bool = False
 
 
+class Reasserted(msgspec.Struct, frozen=True):
+    """How many outcomes were missing and are there again; how many wait for their operation to be enqueued again; and
+    which operations another has, or ended otherwise."""
+
+    accepted: int
+    remembered: int
+    lost: list[str]
+
+
 class StatusRow(msgspec.Struct, frozen=True):
     """Status of one operation: a live status's name, FINAL with its record, or ABSENT."""
 
@@ -76,6 +85,11 @@ def parse_turn(reply: list[Any]) -> Turn:
         cancels=[item.decode() for item in cancels],
         alone=bool(alone),
     )
+
+
+def parse_reasserted(reply: list[Any]) -> Reasserted:
+    accepted, remembered, lost = reply
+    return Reasserted(accepted, remembered, [item.decode() for item in lost])
 
 
 def parse_status(reply: list[Any]) -> list[StatusRow]:

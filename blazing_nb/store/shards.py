@@ -58,6 +58,11 @@ class Shards(Store):
     def at(self, node: str) -> Store:
         return self.shards[shard_of(node, self.count)]
 
+    def number_of(self, chunk: Chunk) -> int:
+        if chunk.key:
+            return shard_of_key(chunk.step, chunk.key, self.count)
+        return shard_of(chunk.node, self.count)
+
     def close(self) -> None:
         for shard in self.shards:
             shard.close()
@@ -76,9 +81,9 @@ class Shards(Store):
         return self.at(node).open_node(node, now_ms=now_ms)
 
     def enqueue(self, chunk: Chunk, *, now_ms: int | None = None) -> str:
+        home = self.shards[self.number_of(chunk)]
         if chunk.key:
-            return self.shards[shard_of_key(chunk.step, chunk.key, self.count)].enqueue(chunk, now_ms=now_ms)
-        home = self.at(chunk.node)
+            return home.enqueue(chunk, now_ms=now_ms)
         for join in chunk.joins:
             self._check_near(home, (range_ for group in join.groups for range_ in group.ranges))
         if chunk.batch:

@@ -24,7 +24,17 @@ from blazing_nb.store.durability import Durability
 from blazing_nb.store.home import file_name
 from blazing_nb.store.key import Keys
 from blazing_nb.store.refusal import enqueue_refusal
-from blazing_nb.store.reply import Claim, StatusRow, Turn, parse_claims, parse_snapshot, parse_status, parse_turn
+from blazing_nb.store.reply import (
+    Claim,
+    Reasserted,
+    StatusRow,
+    Turn,
+    parse_claims,
+    parse_reasserted,
+    parse_snapshot,
+    parse_status,
+    parse_turn,
+)
 from blazing_nb.store.request import Chunk, Group, add_effects, flat, parts, records
 from blazing_nb.store.server import Admission
 from blazing_nb.store.topology import route
@@ -57,6 +67,10 @@ class Store:
     def at(self, node: str) -> Store:
         """The shard that has the segments of a node."""
         return self
+
+    def number_of(self, chunk: Chunk) -> int:
+        """The number of the shard that a chunk goes to."""
+        return 0
 
     def created_with(self, shards: int | None) -> int:
         """How many shards the app has; where it is new, it has this number from now on. Raises `ShardsFixed`."""
@@ -332,6 +346,23 @@ class Store:
         values = add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
         rows = records(incarnation, groups, bodies)
         return parse_turn(self.run("turn", {**request, "python": python}, *rows, *payloads, *values, now_ms=now_ms))
+
+    def reassert(
+        self,
+        worker: str,
+        incarnation: int,
+        groups: Sequence[Group],
+        bodies: Sequence[bytes],
+        *,
+        payloads: Sequence[bytes] = (),
+        effects: Mapping[str, Sequence[Effect]] | None = None,
+        now_ms: int | None = None,
+    ) -> Reasserted:
+        """Commit again, as `turn` did, what a store that went back has lost: final outcomes of nodes' own segments."""
+        request = {"worker": worker, "incarnation": str(incarnation), "groups": groups}
+        values = add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
+        rows = records(incarnation, groups, bodies)
+        return parse_reasserted(self.run("reassert", request, *rows, *payloads, *values, now_ms=now_ms))
 
     def heartbeat(
         self,

@@ -16,6 +16,7 @@ from blazing_nb.errors import StoreError
 from blazing_nb.store.bell import Bell
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.store import Store
+from blazing_nb.worker.commits import Commits
 from blazing_nb.worker.gauge import Gauge
 from blazing_nb.worker.heartbeat import Heartbeat, Progress
 from blazing_nb.worker.holding import Batch, Holding
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 IDLE_S = 1.0
 CLAIM_LIMIT = 256
 PAUSE_S, PAUSE_CAP_S = 0.5, 4.0
+RESTS_S = 0.25, 1.0
+"""How long to claim nothing where the store may have gone back, and where it has: others reconnect within a second."""
 Info = Callable[[], dict[str, str | int]]
 
 
@@ -48,6 +51,8 @@ class Bench(NamedTuple):
     """Somebody cancels, or instructs."""
     on_lost: Callable[[], None]
     """A lease was lost, or a shard that was left alone is well again."""
+    redoes: bool = True
+    """Keep commits until they are known to outlive their server."""
 
 
 class Post:
@@ -65,6 +70,7 @@ class Post:
         self.bell, self.own_bell = Bell(store.dedicated()), Bell(self._line)
         self._line.attend(self)
         self.idle_s = min(IDLE_S, self._line.timeout_s / 2)
+        self.commits = Commits(store, active=bench.redoes)
         self.batch: Batch | None = None
         self.heartbeat: Heartbeat | None = None
         self.consumer = ""
@@ -82,12 +88,15 @@ class Post:
 
     def register(self, term: int, info: Mapping[str, str | int], tell: Info, progress: Callable[[], Progress]) -> None:
         """Become known under a new incarnation; what was held under the last one is dropped when it comes."""
+        if self.consumer and self.commits.look():
+            self._offer()
         self._incarnation = self.store.open_worker(self._worker_id, self._lease_ms, info)
         self.consumer = f"{self._worker_id}.{self._incarnation}"
         self.term = term
         self.lease_lost = self.called = False
         self.rung, self._due_s = True, 0.0
         self.holding.clear()
+        self.commits.look()  # from now on it may go back
         self.heartbeat = Heartbeat(self.store, self.consumer, self._lease_ms, tell, progress, self._lose)
         self.heartbeat.start()
 
@@ -159,19 +168,15 @@ class Post:
         lanes = self._demand(*share) if asks else []
         asks &= bool(lanes) or not self._is_short(*share)  # whose share is nothing has not asked, and looks again
         connection = self.store.connection()
-        retries = connection.retries
-        turn = self.store.turn(
-            self.consumer,
-            self._incarnation,
-            batch.groups,
-            batch.bodies,
-            lanes,
-            held=held,
-            python=PYTHON,
-            payloads=batch.payloads,
-            effects=batch.effects,
-        )
+        retries, generation = connection.retries, self.commits.generation
+        restored = self.commits.restored
+        turn = self.commits.guard(connection, lambda: self._send(batch, lanes, held))
+        if turn is None:
+            self._offer()
+            self._rest(RESTS_S[self.commits.restored > restored])
+            return False
         claims = turn.claims
+        self.commits.keep(self.consumer, self._incarnation, batch, turn.lost, generation)
         batch.release(self.store, self.consumer, self._bench.roster.refuse)
         self._settle(batch, turn)
         if connection.retries != retries:
@@ -187,6 +192,30 @@ class Post:
         self._next(turn, bool(claims), asks)
         self.away_s = self._pause_s = 0.0
         return bool(lanes)
+
+    def _send(self, batch: Batch, lanes: list[tuple[int, list[str]]], held: int) -> Turn:
+        return self.store.turn(
+            self.consumer,
+            self._incarnation,
+            batch.groups,
+            batch.bodies,
+            lanes,
+            held=held,
+            python=PYTHON,
+            payloads=batch.payloads,
+            effects=batch.effects,
+        )
+
+    def _offer(self) -> None:
+        """The store went back: what was to be committed has finished, too. It may have been committed, unheard."""
+        if self.batch is not None:
+            self.commits.keep(self.consumer, self._incarnation, self.batch, (), -1)
+
+    def _rest(self, seconds: float) -> None:
+        """Claim after a moment, so that what others had finished is there by then. Nothing but work done twice depends
+        on it."""
+        self.recovery.begin()
+        self.rung, self.away_s = True, time.monotonic() + seconds
 
     def _take(self) -> Batch:
         """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
@@ -324,5 +353,7 @@ class Post:
 
     def forget(self) -> None:
         """Ask for nothing any more."""
+        self.commits.close()
         self.bell.forget()
         self.own_bell.forget()
+        self.commits.join()

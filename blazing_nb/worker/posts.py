@@ -108,6 +108,11 @@ class Posts:
         return sum(post.fenced for post in self._posts)
 
     @property
+    def restored(self) -> int:
+        """Outcomes that were committed again, since the store went back."""
+        return sum(post.commits.restored for post in self._posts)
+
+    @property
     def busy(self) -> bool:
         """Whether something is not committed yet."""
         return any(post.busy for post in self._posts)

@@ -43,6 +43,8 @@ class Equipment(NamedTuple):
     """Become known at every post."""
     on_news: Callable[[], None]
     """It was told something."""
+    redo: bool
+    """Commits are kept until they are known to outlive their server."""
 
 
 class TurnLoop:
@@ -59,9 +61,9 @@ class TurnLoop:
         self._stopping = threading.Event()
         self._drained = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="bz-turn", daemon=True)
-        posts.open(equipment.store, self._bench(), self._outbox.finished)
+        posts.open(equipment.store, self._bench(equipment.redo), self._outbox.finished)
 
-    def _bench(self) -> Bench:
+    def _bench(self, redo: bool) -> Bench:
         return Bench(
             lanes=self._lanes.all,
             roster=self._roster,
@@ -71,6 +73,7 @@ class TurnLoop:
             on_claims=self._look,
             on_cancels=self._cancel,
             on_lost=self._wakeup.wake,
+            redoes=redo,
         )
 
     # -- life cycle --------------------------------------------------------------------------------------------------
@@ -233,8 +236,11 @@ class TurnLoop:
         self._wakeup.waiting = False
         for bell, post in listening.items():
             selector.unregister(bell)
-            if bell in heard and (rung := bell.answer()) is not None:
-                post.heard(rung, roomy)
+            if bell in heard:
+                rung = bell.answer()
+                if rung is not None:
+                    post.heard(rung, roomy)
+                post.rung |= bell.broken  # the store may be another one by now
         if self._wakeup.heard in heard:
             self._wakeup.clear()
         self._lanes.threads.hasten()

@@ -55,6 +55,8 @@ class Worker:
         metrics_port, metrics_host: where Prometheus may scrape; 0: any free port, a range: its first free one. Needs
             the extra `metrics`.
         patience: seconds that `run()` waits for a store that is not there yet.
+        redo: keep what it has committed (50,000 outcomes, 32 MiB at most) until every replica or the disk has it, and
+            commit it again where the store went back, so that it is not executed again.
 
     Its life: `start()`, `stop_accepting()`, `wait_for_completion(timeout)`, `close()`; or `run()`, which does
     all of it on signals.
@@ -79,7 +81,11 @@ class Worker:
         metrics_port: int | range | None = None,
         metrics_host: str = "127.0.0.1",
         patience: float = 120.0,
+        redo: bool = True,
     ) -> None:
+        if not isinstance(redo, bool):
+            raise UsageError(f"redo is True or False, not {redo!r}.")
+        self._redoes = redo
         self._processes = os.cpu_count() or 1 if processes is None else processes
         self._setting = Setting(lease, threads, processes, grace, patience)
         self.app_id = check_name(app_id, "app_id")
@@ -152,6 +158,7 @@ class Worker:
                 wakeup=self._wakeup,
                 register=self._register,
                 on_news=lambda: self.on_news(),
+                redo=self._redoes,
             ),
             self._posts,
         )
@@ -315,6 +322,16 @@ class Worker:
             0
         """
         return self._posts.fenced
+
+    @property
+    def restored(self) -> int:
+        """Outcomes of its that a store which went back had lost, and that it has committed again.
+
+        Examples:
+            >>> Worker("other").restored
+            0
+        """
+        return self._posts.restored
 
     def reach(self) -> None:
         """Raises `StoreUnavailable` where the store does not answer now.

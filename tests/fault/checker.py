@@ -18,11 +18,11 @@ SHOWN = 20
 class Op:
     """What the events said of one operation."""
 
-    __slots__ = ("claim", "deaths", "due", "failures", "owner", "releases", "state", "token")
+    __slots__ = ("claim", "deaths", "due", "failures", "holder", "owner", "releases", "state", "token")
 
     def __init__(self) -> None:
         self.state = WAITING
-        self.owner = ""
+        self.owner = self.holder = ""
         self.claim = 0
         self.deaths = self.failures = self.releases = 0
         self.token = ""
@@ -102,6 +102,7 @@ class Checker:
         spent = op.failures + op.deaths + op.releases
         self.demand(claim <= spent + 1, f"I13: claim {claim} of {key} after {spent} that ended")
         was, op.state, op.owner, op.claim = op.state, CLAIMED, worker, claim
+        op.holder = worker
         if was == WAITING:
             self.waiting[key[0]] -= 1
             incarnation, counter = map(int, key[1].split("-"))
@@ -152,6 +153,19 @@ class Checker:
                 self.demand(op.deaths == BUDGETS, f"I13: {key} was given up after {op.deaths} deaths")
             self.counts["final:" + head[0]] += 1
             op.state, op.token = FINAL, head
+
+    def reasserted(self, now: float, name: str, entry: str, worker: str, claim: int) -> None:
+        """What a worker had committed before the store went back, and commits again: as if it held it still."""
+        key, op = (name, entry), self.ops.get((name, entry))
+        if op is None:
+            self.demand(False, f"I2: {key} was reasserted, and never enqueued")
+            return
+        held = op.state == CLAIMED and (op.owner, op.claim) == (worker, claim)
+        self.demand(held or op.state in (WAITING, PARKED), f"I7: {key} is {op.state} by {op.owner}, not {worker}")
+        last = (op.holder, op.claim) == (worker, claim)
+        self.demand(last or claim > op.claim, f"I4: claim {claim} of {key} by {worker} was {op.holder}'s")
+        self.waiting[name] -= op.state == WAITING
+        op.state, op.owner, op.claim = CLAIMED, worker, claim
 
     def parked(self, due: float, name: str, entry: str) -> None:
         op = self.ops[name, entry]

@@ -7,6 +7,8 @@ replicated). The link is cut for a while, the primary is killed, the replica tak
 from __future__ import annotations
 
 import argparse
+import collections
+import contextlib
 import json
 import os
 import random
@@ -18,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from blazing_nb import Blazing
+from blazing_nb import Blazing, Worker, current
 from blazing_nb.client.proxy import Proxy
 from blazing_nb.errors import StoreError
 from tests.deployment import HOST, Deployment, ask, free_ports, until
@@ -113,6 +115,49 @@ def trial(cut_s: float, before_s: float = 0.3, *, split_s: float = 0.0) -> dict[
         return {mode: one.loss(killed_s) for mode, one in producers.items()}
 
 
+EXECUTED: collections.Counter[str] = collections.Counter()
+"""How often each operation was executed, in the workers of this process."""
+
+
+def counted(x: int) -> int:
+    EXECUTED[current().operation] += 1
+    return x
+
+
+class Again(NamedTuple):
+    """Of one failover under workers: how many operations had finished, and how many of these were executed again."""
+
+    finished: int
+    executed_again: int
+
+
+def again(*, redo: bool, count: int = 200, workers: int = 2) -> Again:
+    """Half of the operations are on the replica before its link is cut, half are enqueued after; all are executed, and
+    then the primary is killed."""
+    EXECUTED.clear()
+    with site() as (servers, primary, replica, link, front), contextlib.ExitStack() as stack:
+        app = stack.enter_context(Blazing(f"again-{redo}".lower(), url=front.url, node_id="n1"))
+        step = app.step(counted)
+        batches = [step.map(range(count))]
+        until(lambda: app.store.connection().call("WAIT", 1, 1000) == 1)
+        link.partition()
+        crew = [Worker(app.app_id, url=front.url, threads=2, redo=redo).start() for _ in range(workers)]
+        for worker in crew:
+            stack.callback(worker.close)
+        batches.append(step.map(range(count)))
+        for batch in batches:
+            assert batch.results(60) == list(range(count))
+        assert all(worker.wait_for_completion(30) for worker in crew)  # they have heard so, too
+        servers.kill(primary)
+        ask(replica, "REPLICAOF", "NO", "ONE")
+        front._parts = urlsplit(f"redis://{HOST}:{replica}")
+        front.cut()
+        ids = [op.text for batch in batches for op in batch.ids()]
+        until(lambda: all(str(status) == "SUCCEEDED" for status in app.statuses(ids)), 60)
+        assert set(EXECUTED) == set(ids)
+        return Again(len(ids), sum(n > 1 for n in EXECUTED.values()))
+
+
 def summary(trials: list[dict[str, Loss]]) -> dict[str, Any]:
     found: dict[str, Any] = {"trials": len(trials)}
     for mode in MODES:
@@ -124,6 +169,14 @@ def summary(trials: list[dict[str, Loss]]) -> dict[str, Any]:
             "trials with loss": sum(row.lost > 0 for row in rows),
             "longest window s": round(max(row.window_s for row in rows), 3),
         }
+    return found
+
+
+def executed_again(trials: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"trials": trials}
+    for name, redo in (("without", False), ("with", True)):
+        rows = [again(redo=redo) for _ in range(trials)]
+        found[name] = {"finished": sum(r.finished for r in rows), "executed again": sum(r.executed_again for r in rows)}
     return found
 
 
@@ -140,7 +193,13 @@ def main() -> int:
     parser.add_argument("--longest", type=float, default=5.0, help="seconds that the link is cut before, at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--again", action="store_true", help="what is executed again, with the workers' window and without"
+    )
     args = parser.parse_args()
+    if args.again:
+        print(json.dumps(executed_again(args.trials)))
+        return 0
     draw, trials = random.Random(args.seed), []
     for number in range(args.trials):
         trials.append(trial(draw.uniform(0, args.longest)))

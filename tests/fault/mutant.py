@@ -30,7 +30,8 @@ class Mutant(NamedTuple):
 
 
 TESTS = tuple(
-    f"tests/store/test_{name}.py" for name in ("script", "follow", "join", "wait", "effect", "sharing", "tick")
+    f"tests/store/test_{name}.py"
+    for name in ("script", "reassert", "follow", "join", "wait", "effect", "sharing", "tick")
 )
 FOLLOW = "follow(name, id, claims[i], token, 'S', next_[i][1], enqueued[i], now)"
 MUTANTS = {
@@ -163,6 +164,24 @@ MUTANTS = {
     "anybody_gets_what_needs_another_python": Mutant("_due", "if other == python then", "if true then"),
     "the_needed_python_is_forgotten": Mutant("release", "redis.call('HSET', live, 'need', q.need)", "local _ = 1"),
     "release_of_anothers": Mutant("release", "id, id, 1, q.worker)[1]", "id, id, 1)[1]"),
+    "reasserts_what_another_holds": Mutant("_unheld", "if row[2] ~= '@parked' then return false end", ""),
+    "reasserts_over_a_claim_of_that_number": Mutant(
+        "_unheld", "if row[4] ~= claims then return row[4] < claims end", "if true then return true end"
+    ),
+    "reasserts_over_a_later_claim": Mutant("_unheld", "return row[4] < claims end", "return true end"),
+    "reasserts_not_what_was_rescued_from_it": Mutant("_unheld", "'^[^;]*;([^;]*);') == worker", "'^()') == worker"),
+    "what_is_reasserted_stays_parked": Mutant("_unheld", "if row then unpark(name, id) end", ""),
+    "what_is_reasserted_was_in_flight": Mutant("reassert", "if idle > 0 then tally", "if false then tally"),
+    "reasserts_what_is_final": Mutant("_unheld", "not record_of(name, id) and", ""),
+    "reasserts_what_is_not_finished": Mutant("reassert", "if not ENDED[letter] then", "if false then"),
+    "reasserts_what_the_store_wrote": Mutant(
+        "reassert", "if string.find(group[1], ':@', 1, true) then", "if false then"
+    ),
+    "what_comes_too_early_is_forgotten": Mutant("enqueue", "if q.key == '' then overtake", "if false then overtake"),
+    "what_came_too_early_is_enqueued_too": Mutant("_ahead", "finish(name, {{id, record, claims}}, now, retention)", ""),
+    "effects_are_reasserted_without_their_operation": Mutant(
+        "_unheld", "and not (EFFECTS and EFFECTS[op]) then", "then"
+    ),
     "recover_claims_again": Mutant(
         "recover", "redis.call('XRANGE', seg, row[1], row[1])}", "redis.call('XCLAIM', seg, 'w', q.worker, 0, row[1])}"
     ),

@@ -39,6 +39,7 @@ from blazing_nb.errors import StoreError, StoreUnavailable
 from blazing_nb.store import script
 from blazing_nb.store.redo import Redo
 from blazing_nb.store.store import Store
+from blazing_nb.worker.commits import Commit, _accepted
 from blazing_nb.worker.holding import Batch, Holding
 from blazing_nb.worker.job import Finished, Job
 from blazing_nb.worker.recovery import Recovery
@@ -237,6 +238,8 @@ class SimulatedWorker:
         self.batch: Batch | None = None
         self.consumer, self.lost, self.alone = "", True, False
         self.recovery = Recovery(lambda: world.now / 1000)
+        self.committed: list[Commit] = []
+        self.generation = world.generation
         beat = Actor(world, f"{self.name}/{self.starts}'s heart", self.beat)
         try:
             while True:
@@ -282,7 +285,16 @@ class SimulatedWorker:
         self.term += 1
         self.lost = self.alone = False
 
+    def reassert(self) -> None:
+        """The store fell back, and this worker has noticed."""
+        self.generation = self.world.generation
+        for commit in self.committed:
+            found = self.net.reassert(commit.consumer, commit.incarnation, commit.groups, commit.bodies)
+            self.world.faults["reasserted"] += found.accepted + found.remembered
+
     def turn(self, actor: Actor) -> None:
+        if self.generation != self.world.generation:
+            self.reassert()
         if self.batch is None:
             self.batch = self.holding.take(self.done, self.term)
         batch, held = self.batch, len(self.holding) - len(self.batch.rows)
@@ -292,6 +304,7 @@ class SimulatedWorker:
             self.consumer, self.incarnation, batch.groups, batch.bodies, lanes, held=held, python="3.11"
         )
         self.batch = None
+        self.committed.append(_accepted(self.consumer, self.incarnation, batch, set(turn.lost)))
         self.holding.drop(batch.rows)
         self.lost |= turn.lease_lost
         claims = turn.claims
@@ -342,6 +355,8 @@ class World:
         self.idle = threading.Semaphore(0)
         self.over = False
         self.stormy = True
+        self.generation = 0
+        """How often the store fell back."""
         self.wanted: dict[str, bytes] = {}
         self.sent: set[str] = set()
         self.acknowledged: dict[str, OperationId] = {}
@@ -414,6 +429,7 @@ class World:
         for key, (value, ttl) in rows.items():
             call("RESTORE", key, ttl, value, "REPLACE")
         self._kept = None
+        self.generation += 1
         self.faults["fall_back"] += 1
         self.note("the store falls back to what it was")
 

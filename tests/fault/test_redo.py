@@ -9,10 +9,11 @@ import pytest
 
 from blazing_nb import Blazing, Worker, errors
 from blazing_nb.store import redo as redo_module
+from blazing_nb.store import window as window_module
 from blazing_nb.store.candidate import find_binary
 from tests.client.test_node import same
 from tests.deployment import HOST, Deployment, ask, free_ports, until
-from tests.fault.failover import MODES, is_good, summary, trial
+from tests.fault.failover import MODES, again, is_good, summary, trial
 
 
 @pytest.fixture
@@ -36,6 +37,14 @@ def test_r6_r8_a_failover_after_a_cut_link_loses_nothing_that_was_promised(split
     assert found["memory"]["lost"] == found["memory"]["reported lost"] > 0
 
 
+@pytest.mark.slow
+def test_r6_what_workers_had_finished_before_a_failover_is_not_executed_again() -> None:
+    """One worker, which cannot be overtaken: `python -m tests.fault.failover --again` has two."""
+    found = again(redo=True, workers=1)
+    assert (found.finished, found.executed_again) == (400, 0)
+    assert again(redo=False, workers=1).executed_again == 400
+
+
 def test_r23_a_database_that_was_emptied_is_said_and_filled_again(
     own: tuple[str, int, Deployment], app_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -46,7 +55,7 @@ def test_r23_a_database_that_was_emptied_is_said_and_filled_again(
         batch = step.map(range(500), name="named")
         late = step.options(delay=0.2).enqueue("late")
         waits = step.enqueue(first)
-        until(lambda: app.redo._identity is not None)
+        until(lambda: app.redo._windows[0].identity is not None)
         assert app.redo.kept == 503
         ask(port, "FLUSHALL")
         until(lambda: app.redo.rollbacks)  # nobody enqueues
@@ -67,7 +76,7 @@ def test_r23_a_database_that_was_emptied_is_said_and_filled_again(
 def test_r23_the_next_enqueue_notices_that_the_store_went_back_and_what_was_before_goes_first(
     own: tuple[str, int, Deployment], app_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redo_module, "TICK_S", 60.0)
+    monkeypatch.setattr(window_module, "TICK_S", 60.0)
     url, port, servers = own
     with Blazing(app_id, url=url, node_id="n1") as app:
         step = app.step(same)
@@ -101,7 +110,7 @@ def test_the_window_is_bounded_and_says_what_was_beyond(
     own: tuple[str, int, Deployment], app_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redo_module, "KEPT_OPERATIONS", 100)
-    monkeypatch.setattr(redo_module, "TICK_S", 60.0)
+    monkeypatch.setattr(window_module, "TICK_S", 60.0)
     url, port, _ = own
     with Blazing(app_id, url=url, node_id="n1") as app:
         step = app.step(same)
@@ -115,7 +124,7 @@ def test_the_window_is_bounded_and_says_what_was_beyond(
 
 @pytest.mark.parametrize("how", ["replica", "file"])
 def test_what_a_replica_or_a_file_has_is_kept_no_longer(how: str, app_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redo_module, "SYNCED_S", 0.1)
+    monkeypatch.setattr(window_module, "SYNCED_S", 0.1)
     servers = Deployment(str(find_binary()))
     try:
         port, replica = free_ports(2)
@@ -130,7 +139,7 @@ def test_what_a_replica_or_a_file_has_is_kept_no_longer(how: str, app_id: str, m
             if how == "replica":
                 servers.pause(replica)
                 app.step(same).map(range(100))
-                time.sleep(3 * redo_module.TICK_S)
+                time.sleep(3 * window_module.TICK_S)
                 assert app.redo.kept == 100
                 servers.proceed(replica)
                 until(lambda: app.redo.kept == 0)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fault.simulate import World, search, witnesses
 
-FATES = {"drop_request", "drop_reply", "delay", "double", "crash", "pause", "clock_jump", "fall_back"}
+FATES = {"drop_request", "drop_reply", "delay", "double", "crash", "pause", "clock_jump", "fall_back", "reasserted"}
 
 
 @pytest.fixture(autouse=True)

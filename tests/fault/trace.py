@@ -31,6 +31,13 @@ POINTS = [
         "  witness('gave_up', now, worker, tonumber(redis.call('ZSCORE', P .. 'workers', worker) or 0))\n",
     ),
     ("_commit", "      lost[#lost + 1] = name .. ':' .. id", "      witness('fenced', now, name, id, token)\n"),
+    ("_unheld", "      have[id] = claims[i]\n", "      witness('reasserted', 0, name, id, q.worker, claims[i])\n"),
+    ("_unheld", "      have[id], idle = claims[i]", "      witness('reasserted', 0, name, id, q.worker, claims[i])\n"),
+    (
+        "_ahead",
+        "        finish(name, {{id, record, claims}}, now, retention)",
+        "        witness('reasserted', now, name, id, 'ahead.' .. string.match(record, '^.(%d+)%-'), claims)\n",
+    ),
     (
         "_finish",
         "  local node = string.match(name, '^[^:]*:[^:]*:(.*)$')\n  local groups = {}",

@@ -255,6 +255,61 @@ class Machine(RuleBasedStateMachine):
         rows = {dot: claims for _, dot, claims in (other, row)}
         return self.turn(row[0], [Row(dot, claims, "S") for dot, claims in rows.items()], budget, STEPS)
 
+    @rule(
+        rows=st.lists(held, max_size=6, unique_by=lambda row: row[1]),
+        letter=st.sampled_from("SF"),
+        more=st.integers(0, 2),
+        next_step=st.sampled_from(["", "", "g"]),
+    )
+    def reassert(self, rows: list[tuple[str, Dot, int]], letter: str, more: int, next_step: str) -> None:
+        """By whoever claimed it once, or under a later claim that the store has forgotten (I3, I4)."""
+        follows = next_step if letter == "S" else ""
+        worker = rows[0][0] if rows else ""
+        mine = [
+            Row(dot, claims + more, letter, 0, follows)
+            for owner, dot, claims in rows
+            if owner == worker and ":@" not in dot.segment
+        ]
+        if mine:
+            self.send_reassert(worker, mine)
+
+    @rule(
+        data=st.data(),
+        step=st.sampled_from(STEPS),
+        node=st.sampled_from(NODES),
+        prio=st.sampled_from("nnd"),
+        n=st.integers(1, 3),
+    )
+    def reassert_ahead(self, data: st.DataObject, step: str, node: str, prio: str, n: int) -> None:
+        """Before its producer sends it again."""
+        segment, first = f"{step}:{prio}:{node}", self.counters[node] + data.draw(st.integers(1, 3))
+        dots = [Dot(segment, self.nodes[node], first + i) for i in range(n)]
+        self.send_reassert(self.some_worker(data), [Row(dot, 1, "S") for dot in dots])
+
+    def send_reassert(self, worker: str, rows: list[Row]) -> None:
+        groups, bodies, payloads = list[Group](), list[bytes](), list[bytes]()
+        rows = sorted(rows, key=lambda row: (row[0].segment, row[0].incarnation, row[0].counter))
+        for segment, members in itertools.groupby(rows, key=lambda row: row[0].segment):
+            part = list(members)
+            follows = []
+            for index, row in enumerate(part, 1):
+                if row.next_step:
+                    payloads.append(b"next")
+                    follows.append(Follow(index, len(payloads), row.next_step, "n", 1, "", 0, 0))
+            ids = [f"{dot.incarnation}-{dot.counter}" for dot, *_ in part]
+            claims = [row.claims for row in part]
+            groups.append(Group(segment, 100, 60_000, ids, claims, [7] * len(part), [T0] * len(part), follows))
+            bodies += [_body(row) for row in part]
+        known = [row.dot.member for row in rows if row.dot in self.dots]
+        effects = {member.replace("|", ":"): [Effect("incr", f"did:{member}", 1)] for member in known}
+        accepted, remembered, lost = self.model.reassert(worker, self.workers[worker], rows, self.now)
+        self.dots += [dot for dot in self.model.follows.values() if dot not in self.dots]
+        found = self.store.reassert(
+            worker, self.workers[worker], groups, bodies, payloads=payloads, effects=effects, now_ms=self.now
+        )
+        assert (found.accepted, found.remembered) == (accepted, remembered)
+        assert sorted(found.lost) == sorted(f"{d.segment}:{d.incarnation}-{d.counter}" for d in lost)
+
     def turn(
         self, worker: str, rows: list[Row], budget: int, steps: list[str], waits: tuple[Members, ...] = ()
     ) -> object:

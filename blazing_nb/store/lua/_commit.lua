@@ -2,10 +2,10 @@
 local LETTERS = {S = 'succeeded', F = 'failed', C = 'cancelled', X = 'expired', R = 'retried', W = 'waited', J = 'waited'}
 
 -- group = {name, held, retention, ids, claims, runs, enqueued, what follows}; its records begin at ARGV[at]; appends what was
--- refused to `lost`.
-local function commit(worker, incarnation, group, at, now, lost)
+-- refused to `lost`. `have`: what may be committed, by id, where that is not what the worker holds.
+local function commit(worker, incarnation, group, at, now, lost, have)
   local name, held, retention, ids, claims, runs, enqueued, rows = unpack(group)
-  local have = owned(P .. 'seg:' .. name, worker, ids, held)
+  have = have or owned(P .. 'seg:' .. name, worker, ids, held)
   local hist, fates, ran, waited = {}, {}, {}, {}
   local items, tokens, next_ = {}, {}, #rows > 0 and by_index(rows) or {}
   local accepted = 0

@@ -13,12 +13,16 @@ local function owned(seg, worker, ids, held)
   return have
 end
 
-local function committed(name, id, token)
-  if redis.call('HGET', P .. 'live:' .. name .. ':' .. id, 'token') == token then return true end
+local function record_of(name, id)
   local node = string.match(name, '^[^:]*:[^:]*:(.*)$')
   local incarnation, counter = string.match(id, '^(%d+)%-(%d+)$')
   local chunk = string.format('%d', math.floor(tonumber(counter) / 128))
   local key = P .. 'out:' .. node .. ':' .. incarnation .. ':' .. chunk
-  local record = redis.call('HGET', key, string.format('%d', tonumber(counter) % 128))
+  return redis.call('HGET', key, string.format('%d', tonumber(counter) % 128))
+end
+
+local function committed(name, id, token)
+  if redis.call('HGET', P .. 'live:' .. name .. ':' .. id, 'token') == token then return true end
+  local record = record_of(name, id)
   return record and string.sub(record, 2, #token + 1) == token
 end

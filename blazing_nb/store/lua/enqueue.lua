@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- DOES    appends a node's next operations to one of its segments, and records them in a named batch.
 -- KEYS    1 meta (hash); derives seg:<segment> (stream), segs (zset), last (hash), active:<step>:<prio> (zset),
--- KEYS    uniq:<step>:<key> (string), parked:<step> (zset), out:<chunk> (hash), batch:<name> (list), batches (zset), bell:<step> (list), stats:<step> (hash), ts (stream)
+-- KEYS    uniq:<step>:<key> (string), parked:<step> (zset), out:<chunk> (hash), batch:<name> (list), batches (zset), ahead (hash), bell:<step> (list), stats:<step> (hash), ts (stream)
 -- ARGV    1 now_ms, empty for the server's TIME
 -- ARGV    2 request: {step, prio, node, incarnation (text), first (counter), before (its writer's last counter in that segment, 0: unknown), cap (0: none), batch, offset,
 -- ARGV    delay_ms, at_ms, expires_ms, expires_at_ms (0: none), key ("": none; one operation, in a segment of the store's)}
@@ -14,7 +14,7 @@
 -- COST    O(operations + members)
 -- KEEPS   an operation with a join exists and its join is sealed, or neither; ids of a segment only grow; a call is stored whole or not at all, once
 -- An ordinary operation needs no join: what makes them is made where one is needed.
--- @defer schedule lacks await settle
+-- @defer schedule lacks await settle overtake
 -- @include _clock
 -- @include _moving
 -- @include _stats
@@ -39,6 +39,7 @@
 -- @include _enroll
 -- @include _settle
 -- @include _await
+-- @include _ahead
 -- @end
 local q = cmsgpack.unpack(ARGV[2])
 local n = #ARGV - 2
@@ -93,6 +94,7 @@ if q.batch ~= '' then
   redis.call('ZADD', P .. 'batches', at, q.batch)
 end
 tally(q.step, {enqueued = n, scheduled = q.prio == 'd' and n or nil}, now)
+if q.key == '' and redis.call('EXISTS', P .. 'ahead') == 1 then overtake(name, q.first, n, id_at, now) end
 ring(q.step)
 if q.key == '' then return 'added' end
 redis.call('SET', uniq, name .. ':' .. id_at(q.first))
