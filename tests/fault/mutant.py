@@ -177,7 +177,7 @@ MUTANTS = {
     "reasserts_what_the_store_wrote": Mutant(
         "reassert", "if string.find(group[1], ':@', 1, true) then", "if false then"
     ),
-    "what_comes_too_early_is_forgotten": Mutant("enqueue", "if q.key == '' then overtake", "if false then overtake"),
+    "what_comes_too_early_is_forgotten": Mutant("enqueue", "P .. 'ahead') == 1 then", "P .. 'ahead') == 2 then"),
     "what_came_too_early_is_enqueued_too": Mutant("_ahead", "finish(name, {{id, record, claims}}, now, retention)", ""),
     "effects_are_reasserted_without_their_operation": Mutant(
         "_unheld", "and not (EFFECTS and EFFECTS[op]) then", "then"
