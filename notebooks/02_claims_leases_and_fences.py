@@ -96,7 +96,8 @@ import tempfile
 
 from blazing_nb import current
 
-scene = Path(tempfile.mkdtemp())
+folder = tempfile.TemporaryDirectory()
+scene = Path(folder.name)
 diary = scene / "diary"
 
 
@@ -205,4 +206,5 @@ assert any(step.fenced for step in app.snapshot().steps if step.step == "visit")
 assert oslo.result() == f"oslo, by {pids[3]}" and int(pids[2]) == suspect
 assert [app.shared().counter(f"visits to {place}").value for place in ("rome", "oslo")] == [1, 1]
 assert tokens[0] < tokens[1] and tokens[2] < tokens[3]
+folder.cleanup()
 # %blazing down

@@ -20,9 +20,6 @@
 # few instead of all, and decide what happens where a part fails. Nothing is downloaded.
 
 # %%
-import os
-
-os.environ["NODE_ID"] = "notebook"  # the name that this notebook writes under; unset, a unique one
 # %load_ext blazing_nb
 # %blazing up --app fan --workers 2
 
@@ -78,7 +75,7 @@ def merge(counts):
 
 
 parts = count.map([files[i::48] for i in range(48)])
-branches = merge.map([[parts[at] for at in range(first_of, first_of + 8)] for first_of in range(0, 48, 8)])
+branches = merge.map([parts[at : at + 8] for at in range(0, 48, 8)])  # a slice of a batch is a list of operations
 root = merge.enqueue(branches)  # a batch as an argument is the list of its results
 root.status, len(branches)
 
@@ -90,44 +87,22 @@ there = root.result(timeout=100)
 Counter(there).most_common(5)
 
 # %% [markdown]
-# Each operation keeps when it started and how long it ran. A branch waits for its own eight parts and for nothing else, so the first ones
-# begin while other parts are still being counted.
+# Each operation keeps when it started and how long it ran: one bar for each below, parts in blue, branches in orange. A branch waits for its
+# own eight parts and for nothing else, so the first ones run while other parts are still being counted.
 
 # %%
 import pandas as pd
 from IPython.display import HTML
 
-moments = pd.concat(
-    [
-        parts.to_frame().assign(layer="parts"),
-        branches.to_frame().assign(layer="branches"),
-        root.history().query("event == 'started'").rename(columns={"at": "started_at"}).assign(layer="root", run_s=0.0),
-    ]
-)[["layer", "started_at", "run_s"]]
-
-
-def timeline(frame):
-    """One bar an operation, those that ran at once below each other, one colour a layer."""
-    frame = frame.sort_values("started_at", kind="stable")
-    start = (frame.started_at - frame.started_at.min()).dt.total_seconds()
-    length, bars, top = (start + frame.run_s).max(), [], 4
-    for layer, color in (("parts", "#0072b2"), ("branches", "#e69f00"), ("root", "#009e73")):
-        bars.append(f'<text x="0" y="{top + 12}" font-size="13" fill="currentColor">{layer}</text>')
-        free = []  # when each row is free again
-        for begin, run in zip(start[frame.layer == layer], frame.run_s[frame.layer == layer], strict=True):
-            row = next((i for i, end in enumerate(free) if end <= begin), len(free))
-            free[row : row + 1] = [begin + run]
-            x, width = 80 + 580 * begin / length, max(2, 580 * run / length)
-            bars.append(f'<rect x="{x:.1f}" y="{top + 9 * row}" width="{width:.1f}" height="8" fill="{color}"/>')
-        top += max(18, 9 * len(free)) + 8
-    bars.append(
-        f'<text x="662" y="{top + 8}" font-size="13" text-anchor="end" fill="currentColor">{length:.2f} s</text>'
-    )
-    label = "when the parts, branches and root of the tree ran"
-    return HTML(f'<svg viewBox="0 0 664 {top + 12}" width="664" role="img" aria-label="{label}">{"".join(bars)}</svg>')
-
-
-timeline(moments)
+layers = {"parts": (parts, "#0072b2"), "branches": (branches, "#e69f00")}
+frame = pd.concat([batch.to_frame().assign(color=color) for batch, color in layers.values()]).sort_values("started_at")
+began = (frame.started_at - frame.started_at.min()).dt.total_seconds()
+scale = 660 / (began + frame.run_s).max()
+bars = "".join(
+    f'<rect x="{scale * start:.1f}" y="{4 * row}" width="{max(3, scale * run):.1f}" height="3" fill="{color}"/>'
+    for row, (start, run, color) in enumerate(zip(began, frame.run_s, frame.color, strict=True))
+)
+HTML(f'<svg viewBox="0 0 664 {4 * len(frame)}" width="664" role="img" aria-label="when each ran">{bars}</svg>')
 
 # %% [markdown]
 # ## The first few

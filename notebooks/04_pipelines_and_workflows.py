@@ -40,7 +40,8 @@ import plotly.data
 from blazing_nb import current
 
 gapminder = plotly.data.gapminder()
-checked = Path(tempfile.mkdtemp())  # a file here: somebody looked at that country
+folder = tempfile.TemporaryDirectory()
+checked = Path(folder.name)  # a file here: somebody looked at that country
 
 
 @app.step
@@ -208,4 +209,5 @@ assert all("years a decade" in item.result() for item in items.operations() if i
 assert china.logs().count("the body starts") > 1 and china.result() == found["China"]
 assert calls.enqueued == calls.succeeded >= 3 * len(some)
 assert asleep.result() == f"Norway: degree {found['Norway']} for 12 points"
+folder.cleanup()
 # %blazing down

@@ -127,7 +127,8 @@ hopeless.exception(timeout=30), hopeless.attempt
 import json
 import tempfile
 
-settings = Path(tempfile.mkdtemp()) / "settings.json"
+folder = tempfile.TemporaryDirectory()
+settings = Path(folder.name) / "settings.json"
 
 
 @app.step
@@ -208,4 +209,5 @@ assert sorted(again.results()) == sorted(
 )
 assert type(lost).__name__ == "OperationLost" and sum(isinstance(value, str) for value in values) == 60
 assert type(died).__name__ == "ProcessDied" and died.exitcode == 13
+folder.cleanup()
 # %blazing down

@@ -39,7 +39,8 @@ from pathlib import Path
 from blazing_nb import Blazing, current
 from blazing_nb.client.proxy import Proxy
 
-home = Path(tempfile.mkdtemp(prefix="bz-"))
+folder = tempfile.TemporaryDirectory(prefix="bz-")
+home = Path(folder.name)
 proxy = Proxy(app.url, home / "proxy.sock")
 train = Blazing("train", url=proxy.url, node_id="train", outbox=home / "letters")
 
@@ -204,4 +205,5 @@ assert app.shared().counter("read").value == 60 + 1 + 60 + 1 + len(files) + 1  #
 assert notes == list(range(30)) and last.status == "SUCCEEDED"
 train.close()
 proxy.close()
+folder.cleanup()
 # %blazing down

@@ -20,9 +20,6 @@
 # moves, asks the store once for all of them, and leaves a plain picture, without scripts, when it is closed. What you see below are these pictures.
 
 # %%
-import os
-
-os.environ["NODE_ID"] = "notebook"  # the name that this notebook writes under; unset, a unique one
 # %load_ext blazing_nb
 # %blazing up --app dashboard --workers 2
 

@@ -65,7 +65,8 @@ from pathlib import Path
 
 from blazing_nb import current
 
-tally = Path(tempfile.mkdtemp()) / "tally"
+folder = tempfile.TemporaryDirectory()
+tally = Path(folder.name) / "tally"
 
 
 @app.step(retries=20, backoff=0.01)
@@ -176,4 +177,5 @@ assert isinstance(refused, NotShared) and [m.position for m in later] == [m.posi
 assert team.counter("notes").value == 200 and team.set("letters").value == set("abcdefghij")
 archive.workers.stop()
 archive.close()
+folder.cleanup()
 # %blazing down

@@ -23,7 +23,6 @@
 import os
 import random
 
-os.environ["NODE_ID"] = "notebook"  # the name that this notebook writes under; unset, a unique one
 # %load_ext blazing_nb
 # %blazing up --app cells
 app.workers.start(2, lease=1.0)

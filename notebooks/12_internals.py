@@ -42,7 +42,8 @@ from pathlib import Path
 
 import pandas as pd
 
-door = Path(tempfile.mkdtemp()) / "door"
+folder = tempfile.TemporaryDirectory()
+door = Path(folder.name) / "door"
 
 
 @app.step
@@ -216,4 +217,5 @@ assert {row["times_delivered"] for row in claims} == {1} and len({row["consumer"
 assert result == batch.results()[1] == 3 and all(record[:1] == b"S" for record in records.values())
 assert many.done() and many.failed_count == 0 and sum(sent.values()) < N / 10
 assert 0 < queued["seg"] < 200 and 0 < done["out"] < 200
+folder.cleanup()
 # %blazing down

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from blazing_nb.client.decode import exception_of, value_of
 from blazing_nb.client.operation import Operation
@@ -31,12 +31,15 @@ LOOKED_AT = 10_000
 
 
 class Batch:
-    """What `step.map` returns. Iterating gives its operations as they finish; `results()` keeps the items' order.
+    """What `step.map` returns. `results()`, `operations()`, `batch[3]` and `batch[2:5]` keep the items' order;
+    iterating gives operations as they finish, the quickest first.
 
     Examples:
         >>> batch = double.map([1, 2, 3])
         >>> batch.results(timeout=10), len(batch)
         ([2, 4, 6], 3)
+        >>> batch[0].result(), [operation.result() for operation in batch[1:]]
+        (2, [4, 6])
     """
 
     def __init__(self, app: ObservedApp, ranges: Iterable[Range], *, name: str | None) -> None:
@@ -82,15 +85,29 @@ class Batch:
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, index: int) -> Operation:
-        """The operation of item `index`."""
-        return self._operation(range(self._size)[index])
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Operation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Operation]: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Operation | list[Operation]:
+        """The operation of item `index`, negative from the end; of a slice, the list of them. In the items' order."""
+        if isinstance(index, slice):
+            return [self._operation(slot) for slot in range(self._size)[index]]
+        try:
+            return self._operation(range(self._size)[index])
+        except TypeError:
+            raise TypeError(
+                f"batch[...] takes an item's number or a slice, not {type(index).__name__}; results() has the values."
+            ) from None
+        except IndexError:
+            raise IndexError(f"no item {index}: the batch has {self._size}, numbered from 0.") from None
 
     def _operation(self, slot: int) -> Operation:
         return Operation(self._app, self._id(slot), self._results, slot)
 
     def __iter__(self) -> Iterator[Operation]:
-        """Operations as they finish."""
+        """Operations as they finish, not in the items' order: that is `operations()`."""
         return self.as_completed()
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from blazing_nb.core.codec import describe_failure
 from blazing_nb.core.dot import OperationId
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
+from blazing_nb.core.text import one_line
 from blazing_nb.errors import OperationUnknown
 from blazing_nb.store import query
 from blazing_nb.store.reply import StatusRow
@@ -27,6 +29,26 @@ class Transition(NamedTuple):
     claim: int
     attempt: int
     error: str
+
+
+class FailedAttempt(NamedTuple):
+    """One that failed and was repeated; `at` in UTC."""
+
+    claim: int
+    at: datetime
+    error: str
+
+    def __repr__(self) -> str:
+        return f"<claim {self.claim} failed at {self.at:%Y-%m-%d %H:%M:%S} UTC: {one_line(self.error)}>"
+
+
+def failed_attempts(rows: list[Transition]) -> list[FailedAttempt]:
+    """Those of them that were repeated."""
+    return [
+        FailedAttempt(row.claim, datetime.fromtimestamp(row.at_ms / 1000, UTC), row.error)
+        for row in rows
+        if row.event == "retried"
+    ]
 
 
 def transitions(store: Store, op: OperationId) -> list[Transition]:

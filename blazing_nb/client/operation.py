@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.decode import exception_of, value_of
-from blazing_nb.client.history import given_back, history_frame, transitions
+from blazing_nb.client.history import FailedAttempt, failed_attempts, given_back, history_frame, transitions
 from blazing_nb.client.output import Output
 from blazing_nb.client.progress import show
 from blazing_nb.client.reproduction import Reproduction, reproduction
@@ -306,18 +306,17 @@ class Operation:
             found.run()
         return found
 
-    def failures(self) -> list[tuple[int, float, str]]:
-        """Attempts that failed and were repeated: (claim number, moment in seconds since 1970, error).
+    def failures(self) -> list[FailedAttempt]:
+        """Attempts that failed and were repeated: (claim number, moment in UTC, error).
 
         Examples:
             >>> operation = positive.options(retries=1).enqueue(-1)
             >>> operation.wait(timeout=10)
             True
-            >>> [(claim, error) for claim, moment, error in operation.failures()]
+            >>> [(claim, error) for claim, at, error in operation.failures()]
             [(1, 'ValueError: -1 is below zero')]
         """
-        rows = transitions(self._app.store, self._at)
-        return [(row.claim, row.at_ms / 1000, row.error) for row in rows if row.event == "retried"]
+        return failed_attempts(transitions(self._app.store, self._at))
 
     def history(self) -> pd.DataFrame:
         """Every transition, in order.

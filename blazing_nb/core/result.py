@@ -42,7 +42,7 @@ def exception_of(app: str, ring: KeyRing, op: OperationId, outcome: Outcome) -> 
         return invalid
     kind = _ENDINGS.get(outcome.status)
     if kind is not None:
-        return kind(f"{op.text}: {error}", operation=op.text)
+        return kind(f"{op.text}: {str(error).removeprefix(f'{kind.__name__}: ')}", operation=op.text)
     if isinstance(error, RemoteError) and error.type == DependencyFailed.__name__:
         return unmet(str(error).partition(": ")[2])  # written by the store, which knows no types
     if isinstance(error, TrustError | Exception):

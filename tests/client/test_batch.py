@@ -44,6 +44,26 @@ def test_a_short_operation_does_not_wait_behind_a_long_one_of_its_batch(app: Bla
     assert [op.result() for op in itertools.islice(batch.as_completed(timeout=10), 3)] == [0.0] * 3
 
 
+def test_a_batch_is_indexed_in_the_items_order_and_a_slice_is_a_list_of_operations(
+    app: Blazing, worker: Worker
+) -> None:
+    batch = app.step(nap).map([0.3, 0.0, 0.1])
+    values = batch.results(10)
+    for part in (slice(None), slice(0, 2), slice(-2, None), slice(None, None, -1), slice(5, 9)):
+        assert [op.result() for op in batch[part]] == values[part]
+    assert (batch[-3].result(), batch[0].result()) == (0.3, 0.3)
+    assert app.step(sum, name="total").enqueue(batch[1:]).result(10) == 0.1
+
+
+def test_an_index_that_does_not_fit_says_what_would(app: Blazing) -> None:
+    batch = app.step(double).map([1, 2, 3])
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=f"^no item {index}: the batch has 3, numbered from 0"):
+            batch[index]
+    with pytest.raises(TypeError, match="an item's number or a slice, not str; results"):
+        batch["a"]  # type: ignore[call-overload]
+
+
 def test_an_empty_batch_is_done(app: Blazing) -> None:
     batch = app.step(double).map([])
     assert (len(batch), batch.results(), list(batch), batch.to_frame().shape[0]) == (0, [], [], 0)

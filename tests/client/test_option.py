@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,6 +57,10 @@ def test_a_failed_attempt_is_repeated_and_its_errors_stay_visible(app: Blazing, 
     assert attempts(tmp_path / "ran") == [1, 2, 3]
     assert (op.attempt, op.status) == (3, Status.SUCCEEDED)
     assert [error for _, _, error in op.failures()] == ["OSError: attempt 1", "OSError: attempt 2"]
+    assert all(abs((datetime.now(UTC) - failed.at).total_seconds()) < 60 for failed in op.failures())
+    assert re.fullmatch(
+        r"<claim 1 failed at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC: OSError: attempt 1>", repr(op.failures()[0])
+    )
     stats = app.snapshot().steps[0]
     assert (stats.retried, stats.succeeded, stats.failed, stats.fenced) == (2, 1, 0, 0)
 

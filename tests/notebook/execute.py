@@ -35,6 +35,7 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 def main(names: list[str]) -> None:
     home = Path(tempfile.mkdtemp(prefix="bzh-", dir="/tmp"))
     os.environ.update(BLAZING_HOME=str(home), BLAZING_SOCKET_DIR=str(home / "run"), IPYTHONDIR=str(home / "ipython"))
+    os.environ.setdefault("NODE_ID", "notebook")  # or else the machine's name would be in the pictures
     try:
         for name in names:
             notebook = jupytext.read(FOLDER / f"{name}.py")

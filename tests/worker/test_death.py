@@ -139,7 +139,7 @@ def test_an_operation_that_kills_its_worker_is_lost_at_the_third_death(app: Blaz
     for _ in range(3):
         assert worker_process(lease=0.5).wait(30) == 3
     keeper = worker_process(lease=0.5)
-    with pytest.raises(OperationLost, match="died under it 3 times"):
+    with pytest.raises(OperationLost, match=f"^{op.id}: its worker died under it 3 times"):
         op.result(20)
     assert op.status is Status.LOST
     assert keeper.process.poll() is None
