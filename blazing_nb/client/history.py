@@ -32,7 +32,13 @@ class Transition(NamedTuple):
 
 
 class FailedAttempt(NamedTuple):
-    """One that failed and was repeated; `at` in UTC."""
+    """One that failed and was repeated; `at` in UTC.
+
+    Examples:
+        >>> operation = positive.options(retries=1).enqueue(-1)
+        >>> operation.wait(timeout=10), operation.failures()[0].error
+        (True, 'ValueError: -1 is below zero')
+    """
 
     claim: int
     at: datetime
