@@ -18,6 +18,7 @@ from blazing_nb.core.snapshot import Worker
 from blazing_nb.core.supervision import Order, Orders, Post, failures_after, pause_ms
 from blazing_nb.store.process import host_name, is_alive, memory_bytes, started_at
 from blazing_nb.store.station import tail
+from blazing_nb.worker import memory
 
 LOG_BYTES = 1 << 20
 LOOK_S = 0.05
@@ -44,7 +45,8 @@ class Child:
         self.memory_mb = 0.0
         self._child = child
         self._log_from = log_from
-        self._ooms = oom_kills()
+        self._kills = (memory.kills(),) * 2
+        """For want of memory, as last looked and at the look before."""
         self._signals: list[tuple[float, signal.Signals]] = []
 
     @property
@@ -69,7 +71,9 @@ class Child:
 
     def weigh(self) -> None:
         """Look how much memory it takes, and keep its log from growing without bound."""
-        self.memory_mb = memory_bytes(self.pid) / 1e6
+        found = memory.kills()
+        if megabytes := memory_bytes(self.pid) / 1e6:
+            self.memory_mb, self._kills = megabytes, (self._kills[1], found)
         with suppress(FileNotFoundError):
             if self.log.stat().st_size > LOG_BYTES:  # it is opened for appending: what is cut off stays cut off
                 shutil.copyfile(self.log, self.log.with_suffix(".old"))
@@ -123,8 +127,9 @@ class Child:
     def last_words(self) -> str:
         """How it ended, and the last lines of its log."""
         text = self.verdict or how(self.code)
-        if not self.verdict and self.code == -signal.SIGKILL and oom_kills() > self._ooms:
-            text += "; the system ran out of memory meanwhile"
+        if not self.verdict and self.code == -signal.SIGKILL:
+            why = memory.cause(self._kills[0], memory.kills(), memory.limit_mb())
+            text += f", not by its supervisor: {why}; it had {self.memory_mb:.0f} MB when last looked at"
         lines = tail(self.log, self._log_from)
         return f"{text}; its log ends with: {' / '.join(lines.splitlines()) or 'nothing'}"
 
@@ -245,20 +250,7 @@ def how(code: int | None) -> str:
     if code >= 0:
         return f"ended with code {code}"
     name = signal.Signals(-code).name
-    cause = {
-        "SIGSEGV": ": a crash in C code",
-        "SIGKILL": ", not by its supervisor: the system was out of memory, or somebody sent it",
-    }.get(name, "")
-    return f"died by {name}{cause}"
-
-
-def oom_kills() -> int:
-    """How often this machine's kernel has killed a process for want of memory; 0 where it does not say."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+    return f"died by {name}{': a crash in C code' if name == 'SIGSEGV' else ''}"
 
 
 def now_ms() -> int:
