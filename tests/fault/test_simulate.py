@@ -18,12 +18,13 @@ def own_home(monkeypatch: pytest.MonkeyPatch, blazing_home: Path) -> None:
 
 def test_all_invariants_hold_in_every_schedule() -> None:
     """5: a claim that was executed late, after its worker had asked for what it did not know. 39: an operation that its
-    worker claimed again after the store fell back, and brought twice in one commit."""
+    worker claimed again after the store fell back, and brought twice in one commit. 1191: a commit repeated after its
+    segment had gone."""
     found = search(range(24))
     assert found["violations"] == {}
     assert set(found["faults"]) == FATES
     assert found["executions"] > 1500
-    assert search([39])["violations"] == {}
+    assert search([39, 1191])["violations"] == {}
 
 
 def test_a_seed_is_a_schedule(url: str) -> None:

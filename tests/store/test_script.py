@@ -533,6 +533,23 @@ def test_an_empty_segment_of_a_gone_node_disappears_but_not_its_last_id(bench: B
     assert len(ids(bench.claim(bench.a))) == 2
 
 
+def test_a_repeated_commit_of_a_segment_that_is_gone_keeps_no_other_from_its_commit(bench: Bench) -> None:
+    """The store was away for longer than an empty segment stays: found by the simulation (seed 1191)."""
+    bench.enqueue(1)
+    claim = ids(bench.claim(bench.a))
+    bench.turn(bench.a, claim)  # its reply is lost
+    bench.pass_ms(62_000, bench.a, bench.b)
+    assert not exists(bench, "seg:f:n:n1")
+    other = bench.store.open_node("n2", now_ms=bench.now)
+    bench.store.enqueue(Chunk("f", "n", "n2", other, 1, [b"w"]), now_ms=bench.now)
+    late = ids(bench.claim(bench.a))
+    rows = [("f:n:n1", claim), ("f:n:n2", late)]
+    groups = [Group(name, 2, 60_000, [row[0][0]], [1], [7], [T0]) for name, row in rows]
+    done = bench.store.turn(bench.a, bench.workers[bench.a], groups, [BODY] * 2, [], now_ms=bench.now)
+    assert (done.accepted, done.lost) == (1, [])
+    assert bench.store.release(bench.a, [(name, [row[0][0]], [1]) for name, row in rows], now_ms=bench.now) == 0
+
+
 def test_a_segment_with_waiting_operations_is_not_pruned(bench: Bench) -> None:
     bench.enqueue(2)
     bench.pass_ms(70_000, bench.a, bench.b)

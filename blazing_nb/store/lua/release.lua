@@ -20,7 +20,7 @@ for _, group in ipairs(q.groups) do
   local name, ids, claims = unpack(group)
   local step, n = string.match(name, '^[^:]*'), 0
   for i, id in ipairs(ids) do
-    local row = redis.call('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1, q.worker)[1]
+    local row = redis.pcall('XPENDING', P .. 'seg:' .. name, 'w', id, id, 1, q.worker)[1] -- the segment may be gone
     if row and row[4] == claims[i] then
       local live = P .. 'live:' .. name .. ':' .. id
       redis.call('HINCRBY', live, 'releases', 1)
