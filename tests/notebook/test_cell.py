@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.notebook.kernel import Kernel
 
 pytestmark = [pytest.mark.slow]
 APP = "cells"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "cells.md"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,18 @@ def test_a_cell_runs_on_a_worker_and_its_output_streams_into_its_own(
     assert shared.shown(cell) == [{"text/html": "<b>bold</b>", "text/plain": "bold"}, {"text/plain": "[2, 4]"}]
     assert shared.value("(pid, doubled)") == (worker.pid, [2, 4])
     assert shared.text(other) == "another cell\n"
+
+
+def test_the_cells_of_the_page_run(shared: Kernel) -> None:
+    train, pages = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    shared.run("from blazing_nb import current\nmodel, data = {}, [1, 2]\ndef step(model, data): return sum(data) / 2")
+    cell = shared.run(train.replace("--name train", "--name epochs"))
+    ended(shared, cell)
+    assert shared.text(cell) == "".join(f"{epoch} 1.5\n" for epoch in range(100))
+    shared.run("def fetch(page): return f'<p>{page}</p>'\ndef parse(text): return text[3:-4]")
+    shared.run(pages)
+    assert shared.value("app.attach('pages').results(timeout=60)[::99]") == ["1", "100", "199"]
+    assert shared.value("app.attach('epochs').result().get('loss')") == 1.5
 
 
 def test_a_kernel_that_is_killed_loses_nothing(start: Callable[[], Kernel], worker: Child, tmp_path: Path) -> None:

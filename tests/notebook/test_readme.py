@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, in order, in one shell, on a fresh server."""
+"""The README's Python runs as it stands, in order, in one shell, on a fresh server; then the site's first page."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 README = Path(__file__).parents[2] / "README.md"
+INDEX = README.parent / "docs" / "index.md"
 
 
 @pytest.mark.slow
-def test_the_readme_runs(fresh_home: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) >= 3
+def test_the_readme_and_the_sites_first_page_run(fresh_home: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text() + INDEX.read_text(), re.DOTALL)
+    assert len(blocks) >= 4
     shell = InteractiveShell()
 
     async def run() -> None:
         for block in blocks:
-            (await shell.run_cell_async(block, transformed_cell=shell.transform_cell(block))).raise_error()
+            done = await shell.run_cell_async(block, transformed_cell=shell.transform_cell(block))
+            done.raise_error()
+        assert done.result == [2, 3, 1]  # the last line of the site's first page
 
     asyncio.run(run())
     assert shell.user_ns["operation"].result() == 6

