@@ -16,6 +16,9 @@ from urllib.parse import unquote
 
 import pytest
 
+from blazing_nb import Blazing, Worker
+from blazing_nb.client.proxy import Proxy
+
 START_TIMEOUT = 20.0
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; what tests start would inherit it
@@ -158,7 +161,6 @@ def fresh_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def stop_everything(home: Path) -> None:
     """Stop the workers and the embedded server of a state directory."""
-    from blazing_nb import Blazing
     from blazing_nb.store import embedded
 
     with pytest.MonkeyPatch.context() as patch:
@@ -176,6 +178,29 @@ def app_id(request: pytest.FixtureRequest) -> str:
 
         open_store(made, request.getfixturevalue("url"), shards=shards).close()
     return made
+
+
+@pytest.fixture
+def app(url: str, app_id: str) -> Iterator[Blazing]:
+    """Connected, and writing as node n1."""
+    with Blazing(app_id, url=url, node_id="n1") as made:
+        yield made
+
+
+@pytest.fixture
+def worker(url: str, app: Blazing) -> Iterator[Worker]:
+    """A worker in this process."""
+    made = Worker(app.app_id, url=url).start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proxy(url: str, short_dir: Path, app_id: str) -> Iterator[Proxy]:
+    """A network between an app and the server, on a socket."""
+    made = Proxy(url, short_dir / f"{app_id}.sock")
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -13,13 +13,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blazing_nb import Blazing, Worker
 from blazing_nb.errors import StoreError
 from blazing_nb.store.candidate import find_binary, probe
 from blazing_nb.store.connection import Connection
+from tests.condition import until
 
 HOST = "127.0.0.1"
 SLOTS = 16384
@@ -37,13 +39,13 @@ def valkey() -> str:
     return str(paths[0])
 
 
-def until(holds: Callable[[], Any], timeout: float = 30.0) -> Any:
-    """Wait until it holds; what it said last on failure."""
-    end = time.monotonic() + timeout
-    while not (said := holds()):
-        assert time.monotonic() < end, f"not within {timeout:g} s: {said!r}"
-        time.sleep(0.02)
-    return said
+@contextlib.contextmanager
+def at_work(url: str, app_id: str) -> Iterator[Blazing]:
+    """An app there, and a worker that soon sees what has died."""
+    worker = Worker(app_id, url=url, lease=2.0).start()
+    with Blazing(app_id, url=url) as made:
+        yield made
+    worker.close()
 
 
 def ask(port: int, *args: str | int, timeout_s: float = 2.0) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,7 @@ from sklearn.preprocessing import StandardScaler
 import blazing_nb.joblib  # registers the backend
 from blazing_nb import Blazing, Worker, errors
 from blazing_nb.joblib import BlazingBackend
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
+from tests.condition import until
 
 
 @pytest.fixture
@@ -33,13 +27,6 @@ def worker(url: str, app: Blazing) -> Iterator[Worker]:
     made = Worker(app.app_id, url=url, processes=2).start()
     yield made
     made.close()
-
-
-def until(satisfied: Callable[[], bool], timeout: float = 20.0) -> None:
-    end = time.monotonic() + timeout
-    while not satisfied():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
 
 
 def square(x: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from blazing_nb import Blazing, OperationTimeout, Status, Worker, current, gather
 from blazing_nb.client.proxy import Proxy
-from tests.client.test_feature import until
+from tests.condition import until
 
 
 def held(go: str, x: int) -> int:
@@ -21,26 +20,6 @@ def held(go: str, x: int) -> int:
         time.sleep(0.005)
     current().effect.incr("ran")
     return x * 10
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url) as made:
-        yield made
-
-
-@pytest.fixture
-def worker(app: Blazing, url: str) -> Iterator[Worker]:
-    made = Worker(app.app_id, url=url, threads=8).start()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def proxy(url: str, short_dir: Path, app_id: str) -> Iterator[Proxy]:
-    made = Proxy(url, short_dir / f"{app_id}.sock")
-    yield made
-    made.close()
 
 
 def test_a_wait_that_times_out_cancels_nothing_and_the_late_result_is_read(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,6 @@ from pandas.testing import assert_series_equal
 
 import blazing_nb.pandas  # noqa: F401 - registers the accessors
 from blazing_nb import Blazing, OperationTimeout, Step, Worker, errors
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
-
-
-@pytest.fixture
-def worker(url: str, app: Blazing) -> Iterator[Worker]:
-    made = Worker(app.app_id, url=url).start()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,20 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from blazing_nb import Blazing, Status, Worker, current
-from tests.client.test_feature import until
+from tests.condition import until
 from tests.conftest import WorkerFactory
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url) as made:
-        yield made
 
 
 def hold(folder: str, n: int) -> str:

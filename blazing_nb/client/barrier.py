@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.decode import exception_of
+from blazing_nb.client.item import StagesBatch
 from blazing_nb.client.node import Call
 from blazing_nb.client.results import Results
 from blazing_nb.client.step import Step
 from blazing_nb.core.codec import prepare_call
 from blazing_nb.core.dependency import Members
-from blazing_nb.core.diagram import StageCounts, pipeline
+from blazing_nb.core.diagram import StageCounts
 from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.errors import DependencyFailed, UsageError
 from blazing_nb.store.join import Join
@@ -30,7 +31,7 @@ def passed() -> None:
     """What a gate executes, once all of the stage before it are final."""
 
 
-class StagedBatch(Batch):
+class StagedBatch(StagesBatch):
     """What `flow.map(..., barrier=True)` returns: the last stage's batch, which knows those of the stages before it.
 
     Attributes:
@@ -47,16 +48,6 @@ class StagedBatch(Batch):
         self.flow = flow
         self.batches = tuple(batches)
         super().__init__(flow.app, batches[-1]._ranges, name=batches[-1].name)
-
-    def _repr_html_(self) -> str:
-        return self.drawing()
-
-    def drawing(self) -> str:
-        """The stages, with what each holds of this batch."""
-        return pipeline(self.stages(), self.flow.name)
-
-    def whereabouts(self) -> str:
-        return ", ".join(f"{stage.here:,} in {stage.name}" for stage in self.stages() if stage.here)
 
     def stages(self) -> list[StageCounts]:
         """What each stage holds, as far as known here; asks nobody.

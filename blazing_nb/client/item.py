@@ -161,7 +161,27 @@ class FlowOperation(Operation):
             self._results.move(self._slot, place)
 
 
-class FlowBatch(Batch):
+class StagesBatch(Batch):
+    """A batch of a flow, drawn by its stages."""
+
+    flow: Flow
+
+    def _repr_html_(self) -> str:
+        return self.drawing()
+
+    def drawing(self) -> str:
+        """The stages, with what each holds of this batch; beneath its progress too, where that is shown."""
+        return pipeline(self.stages(), self.flow.name)
+
+    def whereabouts(self) -> str:
+        return ", ".join(f"{stage.here:,} in {stage.name}" for stage in self.stages() if stage.here)
+
+    def stages(self) -> list[StageCounts]:
+        """What each stage holds of this batch, as far as known here; asks nobody."""
+        raise NotImplementedError
+
+
+class FlowBatch(StagesBatch):
     """What `flow.map` returns: a batch whose values are the last stage's. Each of its operations is an item's way.
 
     Examples:
@@ -175,16 +195,6 @@ class FlowBatch(Batch):
     def __init__(self, flow: Flow, ranges: Iterable[Any], *, name: str | None) -> None:
         self.flow = flow
         super().__init__(flow.app, ranges, name=name)
-
-    def _repr_html_(self) -> str:
-        return self.drawing()
-
-    def drawing(self) -> str:
-        """The stages, with what each holds of this batch; beneath its progress too, where that is shown."""
-        return pipeline(self.stages(), self.flow.name)
-
-    def whereabouts(self) -> str:
-        return ", ".join(f"{stage.here:,} in {stage.name}" for stage in self.stages() if stage.here)
 
     def stages(self) -> list[StageCounts]:
         """What each stage holds of this batch, as far as known here; asks nobody.

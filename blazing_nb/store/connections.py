@@ -13,7 +13,8 @@ class Connections:
 
     def __init__(self, route: Route, timeout_s: float, deadline_s: float) -> None:
         self._route = route
-        self._timeout_s, self._deadline_s = timeout_s, deadline_s
+        self.timeout_s, self.deadline_s = timeout_s, deadline_s
+        """Of those that are made from now on."""
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._lock = threading.Lock()
@@ -31,7 +32,7 @@ class Connections:
 
     def make(self) -> Connection:
         """One more; closed at once where they all are."""
-        made = Connection(self._route, timeout_s=self._timeout_s, deadline_s=self._deadline_s)
+        made = Connection(self._route, timeout_s=self.timeout_s, deadline_s=self.deadline_s)
         with self._lock:
             if self._closed:
                 made.close()

@@ -45,13 +45,15 @@ class Shards(Store):
     """Several shards as one store. Itself it is the first; `shards` are the single ones."""
 
     def __init__(self, first: Store, count: int) -> None:
-        super().__init__(first.keys.app, first.url, timeout_s=first.timeout_s, deadline_s=first.deadline_s)
+        patience = first.connections.timeout_s, first.connections.deadline_s
+        super().__init__(first.keys.app, first.url, timeout_s=patience[0], deadline_s=patience[1])
         first.close()
         self.count = count
         self.shards: list[Store] = [self._one(number) for number in range(count)]
 
     def _one(self, number: int) -> Store:
-        store = Store(self.keys.app, self.url, shard=number, timeout_s=self.timeout_s, deadline_s=self.deadline_s)
+        timeout_s, deadline_s = self.connections.timeout_s, self.connections.deadline_s
+        store = Store(self.keys.app, self.url, shard=number, timeout_s=timeout_s, deadline_s=deadline_s)
         store.count = self.count
         return store
 

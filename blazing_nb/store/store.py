@@ -54,15 +54,14 @@ class Store:
         self.count = 1
         """How many shards the app has; `store/shards` is several as one."""
         self.shards: list[Store] = [self]
-        self.timeout_s, self.deadline_s = timeout_s, deadline_s
         self._route = route(url, timeout_s=timeout_s, name=f"bz-{file_name(app_id)}")
         self._route.home = self.keys.meta
-        self._connections = Connections(self._route, timeout_s, deadline_s)
+        self.connections = Connections(self._route, timeout_s, deadline_s)
         self._admission = Admission(self.memory)
         self.durability = Durability(self.keys.prefix + "mark", timeout_s)
 
     def __repr__(self) -> str:
-        return f"<Store app={self.keys.app} connections={len(self._connections)}>"
+        return f"<Store app={self.keys.app} connections={len(self.connections)}>"
 
     def at(self, node: str) -> Store:
         """The shard that has the segments of a node."""
@@ -90,19 +89,19 @@ class Store:
 
     def connection(self) -> Connection:
         """This thread's connection."""
-        return self._connections.own()
+        return self.connections.own()
 
     def dedicated(self) -> Connection:
         """A connection for one blocking reader."""
-        return self._connections.make()
+        return self.connections.make()
 
     def discard(self, connection: Connection) -> None:
         """Close a dedicated connection. Repeatable."""
-        self._connections.discard(connection)
+        self.connections.discard(connection)
 
     def close(self) -> None:
         """Close every connection. Repeatable."""
-        self._connections.close()
+        self.connections.close()
 
     def run(self, verb: str, request: object = None, *blobs: bytes, now_ms: int | None = None) -> Reply:
         # Lua's cmsgpack of Redis 7.0 does not read msgpack's bin type: bytes go as arguments of their own.

@@ -45,7 +45,7 @@ class Posts:
         alone = len(store.shards) == 1
         for shard in store.shards:
             if not alone:
-                shard.deadline_s = SHARD_DEADLINE_S
+                shard.connections.deadline_s = SHARD_DEADLINE_S
             rows: deque[Finished] = finished if alone else deque()
             self._posts.append(Post(shard, bench, self._worker_id, self._lease_ms, rows))
         self._url, self._app = store.url, store.keys.app

@@ -11,7 +11,7 @@ import pytest
 
 from blazing_nb import Blazing, Worker, current, errors
 from blazing_nb.client.proxy import Proxy
-from tests.client.test_feature import until
+from tests.condition import until
 from tests.conftest import WorkerFactory
 
 

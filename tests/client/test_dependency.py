@@ -13,7 +13,7 @@ import pytest
 from blazing_nb import Blazing, Status, Worker, first, gather
 from blazing_nb import errors as e
 from blazing_nb.core.dependency import Dependency, replace
-from tests.worker.test_death import until
+from tests.condition import until
 
 WAIT = 20
 

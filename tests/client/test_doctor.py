@@ -23,7 +23,7 @@ from blazing_nb.core.supervision import Post
 from blazing_nb.top import Top, shares
 from tests.client.test_feature import failing
 from tests.client.test_option import same
-from tests.worker.test_death import until
+from tests.condition import until
 
 
 def states(found: Diagnosis) -> dict[str, str]:

@@ -30,6 +30,7 @@ import pytest
 
 from blazing_nb import Blazing, OperationTimeout, Status, Worker, current, errors
 from blazing_nb.client.executor import AppExecutor
+from tests.condition import until
 
 
 def hold(path: str) -> str:
@@ -83,13 +84,6 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     made = Gate(tmp_path / "gate")
     yield made
     made.open()
-
-
-def until(satisfied: Callable[[], bool], timeout: float = 20.0) -> None:
-    end = time.monotonic() + timeout
-    while not satisfied():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
 
 
 # -- submit ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,7 @@ import pytest
 
 from blazing_nb import Blazing, Status, Worker, current, errors
 from tests.client.test_option import begun, flaky, nap_marked, same
-
-
-def until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
-    """Wait for what other threads do; fails after `timeout`."""
-    end = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > end:
-            pytest.fail(f"not so within {timeout} s: {condition}")
-        time.sleep(0.01)
-    return value
+from tests.condition import until
 
 
 def report(marker: str) -> str:

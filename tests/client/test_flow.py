@@ -13,7 +13,7 @@ import pytest
 from blazing_nb import Blazing, Status, Worker, current, errors
 from blazing_nb.client.flow import Flow
 from blazing_nb.core.diagram import StageCounts, pipeline
-from tests.client.test_feature import until
+from tests.condition import until
 
 
 def load(x: int) -> int:

@@ -15,7 +15,7 @@ from blazing_nb.cli import main
 from blazing_nb.core.codec import seal_always
 from blazing_nb.core.signature import context
 from blazing_nb.store import timetable
-from tests.client.test_feature import until
+from tests.condition import until
 from tests.conftest import WorkerFactory
 
 

@@ -16,7 +16,7 @@ from blazing_nb.store import query
 from blazing_nb.store.query import RollUp, totalled
 from blazing_nb.store.shards import open_store
 from blazing_nb.store.store import Store
-from tests.deployment import until
+from tests.condition import until
 
 N = 3
 NODES = [next(f"n{i}" for i in range(100) if shard_of(f"n{i}", N) == shard) for shard in range(N)]

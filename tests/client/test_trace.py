@@ -22,7 +22,7 @@ from blazing_nb.client import trace as client_trace
 from blazing_nb.core.codec import options_of
 from blazing_nb.worker.journal import JsonFormatter
 from tests.client.test_option import same
-from tests.worker.test_death import until
+from tests.condition import until
 
 
 @pytest.fixture(scope="module")

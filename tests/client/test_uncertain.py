@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from blazing_nb import Batch, Blazing, Worker, errors
+from blazing_nb.client import session
 from blazing_nb.client.proxy import Proxy
+from blazing_nb.store.shards import open_store
 from tests.client.test_option import same
-
-
-@pytest.fixture
-def proxy(url: str) -> Iterator[Proxy]:
-    with Proxy(url) as made:
-        yield made
 
 
 @pytest.fixture
 def far(proxy: Proxy, app_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blazing]:
     """A client whose patience is short."""
-    monkeypatch.setitem(Blazing._connect.__globals__, "Store", _impatient)
+    monkeypatch.setattr(session, "open_store", functools.partial(open_store, deadline_s=0.3))
     with Blazing(app_id, url=f"{proxy.url}?socket_timeout=0.1", node_id="n1") as app:
         yield app
-
-
-def _impatient(app_id: str, url: str) -> Any:
-    from blazing_nb.store.store import Store
-
-    return Store(app_id, url, deadline_s=0.3)
 
 
 @pytest.mark.parametrize("way", ["requests", "replies"])

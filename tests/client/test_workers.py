@@ -14,7 +14,7 @@ import pytest
 
 from blazing_nb import Blazing, errors
 from blazing_nb.store.process import is_alive
-from tests.worker.test_death import until
+from tests.condition import until
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from blazing_nb import Blazing, Status, Worker, current, errors, first, gather
 from blazing_nb.client.step import Step
-from tests.client.test_feature import until
+from tests.condition import until
 
 
 def double(x: int) -> int:

@@ -24,7 +24,8 @@ from benchmarks.server import worker
 from blazing_nb import Blazing
 from blazing_nb.core.shard import shard_of
 from blazing_nb.store.shards import open_store
-from tests.deployment import Cluster, ask, until
+from tests.condition import until
+from tests.deployment import Cluster, ask
 
 ALLOWED_S = 3.0
 REST = 3.0

@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 from blazing_nb import Blazing, Worker, current
 from blazing_nb.client.proxy import Proxy
 from blazing_nb.errors import StoreError
-from tests.deployment import HOST, Deployment, ask, free_ports, until
+from tests.condition import until
+from tests.deployment import HOST, Deployment, ask, free_ports
 
 PACE_S = 0.002
 MODES: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from blazing_nb import Blazing
 from blazing_nb.errors import ScriptRefused, StoreUnavailable, StoreUnsuitable
 from blazing_nb.store import acl, script
 from blazing_nb.store.connection import Connection
-from blazing_nb.worker.worker import Worker
-from tests.deployment import HOST, NODE_TIMEOUT_S, Cluster, ask, deployed, until
+from tests.condition import until
+from tests.deployment import HOST, NODE_TIMEOUT_S, Cluster, ask, at_work, deployed
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,8 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def app(cluster: Cluster, app_id: str) -> Iterator[Blazing]:
-    worker = Worker(app_id, url=cluster.url, lease=2.0).start()
-    with Blazing(app_id, url=cluster.url) as made:
+    with at_work(cluster.url, app_id) as made:
         yield made
-    worker.close()
 
 
 def slot_of(app: Blazing) -> int:

@@ -13,7 +13,8 @@ import pytest
 from blazing_nb import Blazing, errors
 from blazing_nb.store.candidate import find_binary
 from tests.client.test_node import same
-from tests.deployment import HOST, Deployment, ask, free_ports, until, valkey
+from tests.condition import until
+from tests.deployment import HOST, Deployment, ask, free_ports, valkey
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "durability.md"
 ROWS = {level: cells.split(" | ") for level, cells in re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.read_text(), re.M)}

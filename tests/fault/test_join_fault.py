@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,12 @@ from blazing_nb.store.join import Join
 from blazing_nb.store.request import Chunk, Group
 from blazing_nb.store.store import Store
 from tests.client.test_option import same
+from tests.condition import until
 from tests.fault.test_row import executed, mark, restart
 from tests.store.test_script import BODY
-from tests.worker.test_death import until
 
 LEASE = 1.5
 ROUNDS = 150
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
-
-
-@pytest.fixture
-def proxy(url: str, short_dir: Path, app_id: str) -> Iterator[Proxy]:
-    made = Proxy(url, short_dir / f"{app_id}.sock")
-    yield made
-    made.close()
 
 
 def once(parts: list[int], path: str) -> int:
@@ -50,7 +36,6 @@ def once(parts: list[int], path: str) -> int:
 CLIENT = """
 import os, signal, sys
 from blazing_nb import Blazing
-from blazing_nb.store.request import 
 from blazing_nb.store.store import Store
 from tests.client.test_option import same
 from tests.fault.test_join_fault import once

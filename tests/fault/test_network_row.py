@@ -7,7 +7,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,12 @@ from blazing_nb import Blazing, Worker
 from blazing_nb.client.proxy import Proxy
 from blazing_nb.store.connection import BACKOFF_BASE_S, BACKOFF_CAP_S, Connection
 from tests.client.test_option import same
+from tests.condition import until
 from tests.fault.test_row import executed, mark
 from tests.store.test_script import LEASE, T0, Bench, ids
 from tests.store.test_script import bench as bench
-from tests.worker.test_death import until
 
 LEASE_S = 1.5
-
-
-@pytest.fixture
-def proxy(url: str) -> Iterator[Proxy]:
-    with Proxy(url) as made:
-        yield made
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
-
-
-@pytest.fixture
-def worker(app: Blazing, url: str) -> Iterator[Worker]:
-    made = Worker(app.app_id, url=url).start()
-    yield made
-    made.close()
 
 
 def test_c8_a_task_cancelled_inside_a_call_leaves_it_done_once_or_not_at_all(

@@ -12,7 +12,8 @@ from blazing_nb.store import redo as redo_module
 from blazing_nb.store import window as window_module
 from blazing_nb.store.candidate import find_binary
 from tests.client.test_node import same
-from tests.deployment import HOST, Deployment, ask, free_ports, until
+from tests.condition import until
+from tests.deployment import HOST, Deployment, ask, free_ports
 from tests.fault.failover import MODES, again, is_good, summary, trial
 
 

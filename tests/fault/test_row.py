@@ -20,22 +20,10 @@ from blazing_nb.client.proxy import Proxy
 from blazing_nb.store.connection import Connection
 from blazing_nb.store.store import Store
 from tests.client.test_option import same
-from tests.worker.test_death import hold_until, pids, until
+from tests.condition import until
+from tests.worker.test_death import hold_until, pids
 
 LEASE = 1.5
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
-
-
-@pytest.fixture
-def proxy(url: str, short_dir: Path, app_id: str) -> Iterator[Proxy]:
-    made = Proxy(url, short_dir / f"{app_id}.sock")
-    yield made
-    made.close()
 
 
 @pytest.fixture

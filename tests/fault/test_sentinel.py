@@ -9,8 +9,8 @@ import pytest
 
 from blazing_nb import Blazing
 from blazing_nb.store.store import Store
-from blazing_nb.worker.worker import Worker
-from tests.deployment import HOST, Sentinels, deployed, until
+from tests.condition import until
+from tests.deployment import HOST, Sentinels, at_work, deployed
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,8 @@ def sentinels() -> Iterator[Sentinels]:
 
 @pytest.fixture
 def app(sentinels: Sentinels, app_id: str) -> Iterator[Blazing]:
-    worker = Worker(app_id, url=sentinels.url, lease=2.0).start()
-    with Blazing(app_id, url=sentinels.url) as made:
+    with at_work(sentinels.url, app_id) as made:
         yield made
-    worker.close()
 
 
 def slow(x: int) -> int:

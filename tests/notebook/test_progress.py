@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,6 @@ def hold(path: str) -> str:
     while not Path(path).exists():
         time.sleep(0.005)
     return path
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
-
-
-@pytest.fixture
-def worker(url: str, app: Blazing) -> Iterator[Worker]:
-    made = Worker(app.app_id, url=url).start()
-    yield made
-    made.close()
 
 
 class Terminal(io.StringIO):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -58,19 +58,6 @@ def check(thing: Any) -> str:
     checker.close()
     assert checker.open == []
     return re.sub(r"<style>.*?</style>", "", html)
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
-
-
-@pytest.fixture
-def worker(url: str, app: Blazing) -> Iterator[Worker]:
-    made = Worker(app.app_id, url=url).start()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,16 @@ def test_a_flushed_script_is_loaded_again(url: str, app_id: str) -> None:
     node = store.open_node("n")
     store.connection().call("SCRIPT", "FLUSH")
     assert store.enqueue(Chunk("f", "n", "n", node, 1, [b"x"])) == "added"
+    store.close()
+
+
+def test_a_store_that_is_told_to_wait_less_does_so_from_its_next_connection_on() -> None:
+    store = Store("any", "unix:///nonexistent/s.sock")
+    store.connections.deadline_s = 0.0
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        store.connection().call("PING")
+    assert time.monotonic() - began < 10  # of the 15 s that it would wait else
     store.close()
 
 

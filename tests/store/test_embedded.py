@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from blazing_nb.errors import ServerFailed, ServerNotFound, UsageError
 from blazing_nb.store import candidate, embedded
 from blazing_nb.store.connection import Connection
 from blazing_nb.store.process import is_alive, started_at
+from tests.condition import until
 
 ENSURE = "from blazing_nb.store import embedded; print(embedded.ensure().pid)"
 
@@ -45,13 +46,6 @@ def call(server: embedded.Server, *words: str) -> Any:
         return connection.call(*words)
     finally:
         connection.close()
-
-
-def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, f"not so within {timeout} s"
-        time.sleep(0.02)
 
 
 def script(path: Path, text: str) -> str:

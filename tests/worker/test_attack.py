@@ -21,7 +21,7 @@ from blazing_nb.core.outcome import encode_body
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.store import secret
 from blazing_nb.store.request import Chunk
-from tests.client.test_feature import until
+from tests.condition import until
 
 FORGED = KeyRing({"k": b"f" * 32}, "k")
 
@@ -43,19 +43,6 @@ def touch(path: Any, x: Any = None) -> Any:
 
 def same(x: Any) -> Any:
     return x
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
-
-
-@pytest.fixture
-def worker(app: Blazing, url: str) -> Iterator[Worker]:
-    made = Worker(app.app_id, url=url).start()
-    yield made
-    made.close()
 
 
 Plant = Callable[..., Exception]

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blazing_nb import Blazing, Status
+from tests.condition import until
 
 LEASE = 1.5
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
 
 
 def hold_until(released: str, marker: str) -> str:
     """Say that it runs, then wait for a file."""
     import os
     import pathlib
-    import time
 
     with open(marker, "a") as file:
         file.write(f"{os.getpid()}\n")
@@ -33,16 +26,6 @@ def hold_until(released: str, marker: str) -> str:
     while not pathlib.Path(released).exists() and time.monotonic() < end:
         time.sleep(0.01)
     return f"by {os.getpid()}"
-
-
-def until(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
-    """Wait for what other processes do; fails after `timeout`."""
-    end = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > end:
-            pytest.fail(f"not so within {timeout} s: {condition}")
-        time.sleep(0.01)
-    return value
 
 
 def pids(marker: Path) -> list[int]:

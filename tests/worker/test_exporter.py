@@ -7,7 +7,6 @@ import math
 import re
 import socket
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,10 @@ from blazing_nb.cli import main
 from blazing_nb.core.metrics import bucket, cumulative, total_s
 from tests.client.test_feature import failing
 from tests.client.test_option import same
-from tests.worker.test_death import hold_until, until
+from tests.condition import until
+from tests.worker.test_death import hold_until
 
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
 
 
 def scrape(address: str) -> Figures:

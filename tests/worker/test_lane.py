@@ -14,15 +14,10 @@ import pytest
 
 from blazing_nb import Blazing, Cancel, Status, Worker, current, errors
 from tests.client.test_option import same
-from tests.worker.test_death import hold_until, pids, until
+from tests.condition import until
+from tests.worker.test_death import hold_until, pids
 
 LEASE = 1.0
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
 
 
 @pytest.fixture

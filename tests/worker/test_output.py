@@ -8,20 +8,13 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blazing_nb import Blazing, errors
-from tests.worker.test_death import until
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
+from tests.condition import until
 
 
 def chatty(x: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from blazing_nb import Blazing, Worker
 from blazing_nb.worker.recovery import Recovery
 from tests.client.test_option import same
-from tests.worker.test_death import until
+from tests.condition import until
 
 
 def test_it_is_due_at_once_and_then_less_and_less_often() -> None:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from blazing_nb import Blazing
 from blazing_nb.core.scaling import Adapt
 from blazing_nb.core.supervision import Setting
 from blazing_nb.worker.scaler import Scaler
-from tests.worker.test_death import until
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
+from tests.condition import until
 
 
 def wish(app: Blazing) -> str:

@@ -6,20 +6,14 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blazing_nb import Blazing, Status, Worker
-from tests.worker.test_death import hold_until, pids, until
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
+from tests.condition import until
+from tests.worker.test_death import hold_until, pids
 
 
 async def wait_until(released: str, marker: str) -> str:

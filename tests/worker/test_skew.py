@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,9 @@ from blazing_nb import Blazing, Status, Worker, errors
 from blazing_nb.top import Top
 from tests.client.test_doctor import drawn
 from tests.client.test_option import same
-from tests.worker.test_death import until
+from tests.condition import until
 
 OTHER = (3, 99)
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
 
 
 def elsewhere(app: Blazing, folder: Path) -> Any:

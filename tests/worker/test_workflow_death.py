@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blazing_nb import Blazing, Status, current, errors, gather
-from tests.worker.test_death import until
+from tests.condition import until
 
 LEASE = 0.7
 STEPS = 10
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
 
 
 def effect(folder: str, number: int) -> int:
