@@ -18,7 +18,7 @@ from blazing_nb.store.connection import Connection
 from blazing_nb.store.route import HERE, DiscoveredRoute
 from blazing_nb.store.sentinel import SentinelRoute
 from blazing_nb.store.topology import route
-from tests.deployment import until
+from tests.condition import until
 
 
 def test_an_url_names_several_sentinels_a_service_a_database_and_both_logins() -> None:
