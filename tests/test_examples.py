@@ -25,7 +25,8 @@ WITHOUT = {
     "what the layers of the package hand each other, no part of the interface": """
         Blazing.define Blazing.define_hook Blazing.recorded Blazing.listener Blazing.ring Blazing.session Blazing.store
         Blazing.writer
-        Batch.drawing Batch.extend Batch.whereabouts OperationFuture.abandon OperationFuture.settle
+        Batch.drawing Batch.extend StagedBatch.drawing StagedBatch.whereabouts
+        Batch.whereabouts FlowBatch.drawing FlowBatch.whereabouts OperationFuture.abandon OperationFuture.settle
         Progress.done Running.cancel Running.effects Running.news Worker.instructions Workers.want
         Outbox.accept Outbox.check Outbox.define Outbox.holds Outbox.leave Outbox.ranges Outbox.snapshot Outbox.state
         Outbox.take Outbox.writer OperationId.range Redo.close Redo.define Redo.enqueue Redo.join Redo.redo""",
