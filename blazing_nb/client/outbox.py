@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -41,9 +40,6 @@ from blazing_nb.store.join import register
 from blazing_nb.store.redo import Redo
 from blazing_nb.store.request import Chunk
 from blazing_nb.store.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 CAP = 1_000_000

@@ -15,7 +15,7 @@ import msgspec
 from blazing_nb.core.supervision import Orders, Post, State
 from blazing_nb.errors import WorkersNotReady
 from blazing_nb.store.home import home
-from blazing_nb.store.process import is_alive
+from blazing_nb.store.process import is_alive, let_go
 from blazing_nb.store.station import Station, tail
 
 TURN_S = 0.02
@@ -23,7 +23,7 @@ BEGIN_S = 20.0
 LATE_S = 8.0
 ATTEMPTS = 3
 """A place whose process failed so often before it was ready is not waited for any longer."""
-_started: list[subprocess.Popen[bytes]] = []
+_started: set[int] = set()
 """Supervisors that this process started: they outlive the app that asked for them, and are reaped here."""
 Change = Callable[[Orders], Orders]
 
@@ -63,8 +63,7 @@ class Supervising:
 
     def obeyed(self, version: int) -> State | None:
         """What is, once the supervisor has seen that version of the orders; None before."""
-        for child in _started:
-            child.poll()
+        _reap()
         state = self.station.state()
         return state if state is not None and state.version >= version else None
 
@@ -99,14 +98,32 @@ class Supervising:
                 cwd="/",
                 start_new_session=True,
             )
-        _started.append(child)
+        try:
+            self._await(child, orders.version, log)
+        finally:
+            if child.poll() is None:
+                _started.add(child.pid)
+            let_go(child)
+
+    def _await(self, child: subprocess.Popen[bytes], version: int, log: Path) -> None:
         end = time.monotonic() + BEGIN_S
-        while self.obeyed(orders.version) is None:
+        while self.obeyed(version) is None:
             if child.poll() is not None or time.monotonic() > end:
                 raise WorkersNotReady(
                     f"The supervisor did not start; its log {log} ends with: {tail(log) or 'nothing'}", reasons={}
                 )
             time.sleep(TURN_S)
+
+
+def _reap() -> None:
+    """Take the exits of those that have ended, so that no zombie stays."""
+    for pid in list(_started):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:  # taken already, or this is a fork of who started it
+            ended = True
+        if ended:
+            _started.discard(pid)
 
 
 def _own_path() -> str:

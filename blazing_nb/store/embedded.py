@@ -23,7 +23,7 @@ from blazing_nb.errors import ServerFailed, StoreError, UsageError
 from blazing_nb.store.candidate import Binary, find_binary
 from blazing_nb.store.connection import Connection
 from blazing_nb.store.home import home, socket_path
-from blazing_nb.store.process import is_alive, started_at
+from blazing_nb.store.process import is_alive, let_go, started_at
 
 START_S = 15.0
 STOP_S = 10.0
@@ -174,9 +174,7 @@ def _start(idle_s: float) -> Server:
             _start_reaper(server, idle_s)
         return _wait_ready(server, process)
     finally:
-        if process.poll() is None:
-            # It is meant to outlive this process: no ResourceWarning, no waiting at exit.
-            process.returncode = 0
+        let_go(process)
 
 
 def _launch(binary: Binary, data: Path, socket: str, guard: int) -> tuple[Server, subprocess.Popen[bytes]]:
@@ -294,7 +292,7 @@ def _start_reaper(server: Server, idle_s: float) -> None:
             cwd="/",
             env={**os.environ, "BLAZING_HOME": str(home())},
         )
-    reaper.returncode = 0
+    let_go(reaper)
 
 
 if __name__ == "__main__":

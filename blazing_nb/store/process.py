@@ -32,6 +32,12 @@ def is_alive(pid: int, started: str) -> bool:
     return bool(started) and started_at(pid) == started
 
 
+def let_go(process: subprocess.Popen[bytes]) -> None:
+    """It is meant to outlive this process: no ResourceWarning, no waiting at exit. Who wants its exit waits by id."""
+    if process.poll() is None:
+        process.returncode = 0
+
+
 def owner() -> str:
     """This process's name for those that shall end with it: `<pid>:<start time>`."""
     return f"{os.getpid()}:{started_at(os.getpid())}"
