@@ -16,10 +16,9 @@ from blazing_nb.client.gathering import Handle, as_completed
 from blazing_nb.client.hook import define_hook
 from blazing_nb.client.observed import ObservedApp
 from blazing_nb.client.option import Kinds, Limits, StepOptions, limits, policy, seconds
-from blazing_nb.client.outbox import CAP as OUTBOX_CAP
 from blazing_nb.client.schedule import Schedules, listed
 from blazing_nb.client.session import Session
-from blazing_nb.client.setting import PAYLOAD_LIMIT, SEGMENT_CAP, AppSetting
+from blazing_nb.client.setting import OUTBOX_CAP, PAYLOAD_LIMIT, SEGMENT_CAP, AppSetting
 from blazing_nb.client.shared import Shared
 from blazing_nb.client.step import Step
 from blazing_nb.client.workers import Workers

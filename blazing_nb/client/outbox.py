@@ -7,7 +7,6 @@ all that follow go behind it, under the identity of the file's own node, until t
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import msgspec
 
 from blazing_nb.client.listener import Listener
 from blazing_nb.client.node import Call, NodeWriter, refused
+from blazing_nb.client.outbox_writer import OutboxWriter
 from blazing_nb.client.results import Results
 from blazing_nb.client.spool import Parcel, Refused, Spool
 from blazing_nb.core.dot import OperationId, Range
@@ -34,7 +34,6 @@ from blazing_nb.errors import (
     StoreFull,
     StoreUnavailable,
     StoreUnsuitable,
-    UsageError,
 )
 from blazing_nb.store.join import register
 from blazing_nb.store.redo import Redo
@@ -42,7 +41,6 @@ from blazing_nb.store.request import Chunk
 from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
-CAP = 1_000_000
 PATIENCE_S = 1.0
 """How long a call waits for the store before it goes into the file."""
 SILENCE_S = 2.0
@@ -395,64 +393,6 @@ class Outbox:
                 chunk.first + len(chunk.payloads) - 1,
             )
             self._listener.conclude(range_, refused(self._app, self._ring, error))
-
-
-def check_options(outbox: object, cap: object) -> None:
-    """Raises `UsageError` where they are not what `Blazing` takes."""
-    if not isinstance(outbox, bool | str | os.PathLike) or outbox == "":
-        raise UsageError(f"outbox is True, False or the path of a file, not {outbox!r}.")
-    if isinstance(cap, bool) or not isinstance(cap, int) or cap < 0:
-        raise UsageError(f"outbox_cap is at least 0 operations, not {cap!r}.")
-
-
-class OutboxWriter(NodeWriter):
-    """The writer of a node whose app has an outbox: what the store does not answer goes there."""
-
-    def __init__(
-        self, name: str, app: str, store: Store, ring: KeyRing, listener: Listener, redo: Redo, outbox: Outbox
-    ) -> None:
-        super().__init__(name, app, store, ring, listener, redo)
-        self._outbox = outbox
-
-    def send(self, call: Call, results: Results, slot: int) -> Range:
-        """Enqueue, or accept into the outbox.
-
-        Raises:
-            SegmentFull, BatchExists, OutboxFull: nothing was stored or accepted.
-        """
-        with self._lock:
-            while True:
-                if self._outbox.away:
-                    self._hand_over()
-                    accepted = self._outbox.accept(call, results, slot)
-                    if accepted is not None:
-                        return accepted
-                try:
-                    return super().send(call, results, slot)
-                except StoreUnavailable as error:
-                    self._outbox.leave(error)
-                    mine = self._unsettled
-                    self._hand_over()
-                    if mine is not None and mine.call is call and mine.results is results:
-                        return mine.range
-
-    def settle(self) -> None:
-        with self._lock:
-            if self._outbox.away:
-                self._hand_over()
-                return
-            try:
-                super().settle()
-            except StoreUnavailable as error:
-                self._outbox.leave(error)
-                self._hand_over()
-
-    def _hand_over(self) -> None:
-        """What may be stored or not goes first."""
-        if self._unsettled is not None:
-            self._outbox.take(self._unsettled.chunk)
-            self._unsettled.settled = True
-            self._unsettled = None
 
 
 def _aged(parcel: Parcel) -> Chunk:

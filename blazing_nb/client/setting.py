@@ -6,14 +6,12 @@ import os
 
 import msgspec
 
-from blazing_nb.client.outbox import CAP as OUTBOX_CAP
-from blazing_nb.client.outbox import check_options
 from blazing_nb.core.name import check_name
 from blazing_nb.errors import NotSharded, UsageError
 from blazing_nb.store.durability import MEMORY, check_level
 
 PAYLOAD_LIMIT, PAYLOAD_MOST = 1 << 20, 32 << 20
-SEGMENT_CAP = 1_000_000
+SEGMENT_CAP = OUTBOX_CAP = 1_000_000
 
 
 class AppSetting(msgspec.Struct, frozen=True):
@@ -36,7 +34,7 @@ class AppSetting(msgspec.Struct, frozen=True):
             raise UsageError(f"payload_limit is 1 to {PAYLOAD_MOST} bytes, not {self.payload_limit}.")
         if self.segment_cap < 0:
             raise UsageError(f"segment_cap is at least 0 operations, not {self.segment_cap}.")
-        check_options(self.outbox, self.outbox_cap)
+        _check_outbox(self.outbox, self.outbox_cap)
         check_level(self.durability)
         if not isinstance(self.redo, bool):
             raise UsageError(f"redo is True or False, not {self.redo!r}.")
@@ -51,3 +49,10 @@ class AppSetting(msgspec.Struct, frozen=True):
         from blazing_nb.store import embedded
 
         return embedded.ensure().url
+
+
+def _check_outbox(outbox: object, cap: object) -> None:
+    if not isinstance(outbox, bool | str | os.PathLike) or outbox == "":
+        raise UsageError(f"outbox is True, False or the path of a file, not {outbox!r}.")
+    if isinstance(cap, bool) or not isinstance(cap, int) or cap < 0:
+        raise UsageError(f"outbox_cap is at least 0 operations, not {cap!r}.")

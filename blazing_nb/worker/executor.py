@@ -1,102 +1,39 @@
-"""Executes one operation: decodes, calls, encodes. Nothing here touches the store but to fetch code once."""
+"""Executes one operation: decodes and calls; `worker/ending` says what becomes of it. Nothing here touches the store
+but to fetch code once."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import math
-import random
 from collections.abc import Callable, Mapping
 from time import monotonic, perf_counter_ns
-from types import TracebackType
 from typing import Any
 
 import msgspec
 
 from blazing_nb.core.code import CodeNotHere
-from blazing_nb.core.codec import (
-    OPTIONS,
-    PLAIN,
-    RESULT,
-    SIGNED,
-    code_of,
-    encode_failure,
-    options_of,
-    origin_of,
-    prepare,
-    seal,
-    unseal_call,
-)
-from blazing_nb.core.control import Cancel, Retry
-from blazing_nb.core.dependency import Dependency, found
-from blazing_nb.core.outcome import encode_body
-from blazing_nb.core.policy import CallOptions, Policy, backoff_ms
+from blazing_nb.core.codec import OPTIONS, SIGNED, code_of, options_of, origin_of, unseal_call
+from blazing_nb.core.control import Cancel
+from blazing_nb.core.dependency import found
+from blazing_nb.core.policy import CallOptions
 from blazing_nb.core.reference import resolver
 from blazing_nb.core.result import value_of
 from blazing_nb.core.signature import KeyRing, context
-from blazing_nb.errors import (
-    AttemptTimeout,
-    DependencyFailed,
-    ResultUnavailable,
-    StoreError,
-    TrustError,
-    UnknownStep,
-    ValueNotSerializable,
-)
-from blazing_nb.store.join import suspend_body
+from blazing_nb.errors import AttemptTimeout, TrustError, UnknownStep
 from blazing_nb.store.process import is_traced
-from blazing_nb.worker.code import Code, CodeLoader
+from blazing_nb.worker.code import CodeLoader
 from blazing_nb.worker.current import Running, running
+from blazing_nb.worker.ending import Endings
+from blazing_nb.worker.execution import Execution
 from blazing_nb.worker.gauge import Gauge
-from blazing_nb.worker.input import Inputs, NotYet
-from blazing_nb.worker.job import Finished, Job, Next
-from blazing_nb.worker.journal import about
-from blazing_nb.worker.replay import History, Wait, WorkflowRun
-from blazing_nb.worker.stage import calls, next_stage, wait_body
+from blazing_nb.worker.input import Inputs
+from blazing_nb.worker.job import Finished, Job, step_of
+from blazing_nb.worker.replay import History, WorkflowRun
 from blazing_nb.worker.trace import processing
 from blazing_nb.worker.vault import Vault
 
-log = logging.getLogger(__name__)
-RESULT_LIMIT = 1 << 20
-STORY_LIMIT = 500
-WORKER = "blazing_nb.worker."
-_NO_OPTIONS = CallOptions()
 _options = msgspec.msgpack.Decoder(CallOptions).decode
-
-
-class Execution:
-    """One attempt: what was loaded for it and what it may ask about itself."""
-
-    __slots__ = ("arguments", "code", "ended", "ends", "job", "options", "running", "started", "waits_for")
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.code: Code | None = None
-        self.options = _NO_OPTIONS
-        self.running: Running | None = None
-        self.started = perf_counter_ns()
-        self.ended = 0
-        self.ends = 0.0
-        self.arguments: tuple[list[Any], dict[str, Any]] = ([], {})
-        self.waits_for: list[Dependency] = []
-
-    @property
-    def timeout_s(self) -> float | None:
-        ms = self.policy.timeout_ms if self.options.timeout_ms is None else self.options.timeout_ms
-        return ms / 1000 if ms else None
-
-    @property
-    def policy(self) -> Policy:
-        return self.code.policy if self.code else Policy()
-
-    @property
-    def retries(self) -> int:
-        return self.policy.retries if self.options.retries is None else self.options.retries
-
-    @property
-    def retention_ms(self) -> int:
-        return self.options.retention_ms or self.policy.retention_ms
 
 
 class Executor:
@@ -112,6 +49,7 @@ class Executor:
         self.shards = 1
         """How many the app has: what a commit shall do elsewhere too needs one."""
         self.gauge = Gauge()
+        self._endings = Endings(app, ring, self.gauge, self._forget, lambda step: self.code(step))
         self.active: dict[str, Running] = {}
         """Operations that run now, by id: a request to cancel finds them here."""
         self._asked: set[str] = set()
@@ -150,7 +88,7 @@ class Executor:
         # Whoever takes it out of the register owns the outcome.
         if execution.ends and self._timed.pop(id(execution), None) is None:
             return None
-        return self._returned(execution, value) if failure is None else self._failed(execution, failure)
+        return self._endings.returned(execution, value) if failure is None else self._endings.failed(execution, failure)
 
     async def run_async(self, job: Job) -> Finished:
         """Execute a coroutine function's operation."""
@@ -166,10 +104,10 @@ class Executor:
                     value = await execution.code.function(*args, **kwargs)
         except TimeoutError as error:
             late = limit is not None and limit.expired()
-            return self._failed(execution, _overran(execution.timeout_s) if late else error)
+            return self._endings.failed(execution, _overran(execution.timeout_s) if late else error)
         except BaseException as error:
-            return self._failed(execution, error)
-        return self._returned(execution, value)
+            return self._endings.failed(execution, error)
+        return self._endings.returned(execution, value)
 
     # -- what executes elsewhere, or too long
 
@@ -200,7 +138,7 @@ class Executor:
             self._load(execution)
         except (TrustError, CodeNotHere) as refused:
             error = refused
-        return self._failed(execution, error)
+        return self._endings.failed(execution, error)
 
     def overrun(self) -> list[Finished]:
         """Attempts on threads that took too long: they have failed now, whatever the thread still does."""
@@ -208,7 +146,7 @@ class Executor:
         for execution in [e for e in list(self._timed.values()) if e.ends <= now]:
             if self._timed.pop(id(execution), None) is not None and execution.running is not None:
                 execution.running.cancel()
-                ended.append(self._failed(execution, _overran(execution.timeout_s)))
+                ended.append(self._endings.failed(execution, _overran(execution.timeout_s)))
         return ended
 
     @property
@@ -248,35 +186,38 @@ class Executor:
 
     def _open(self, execution: Execution) -> None:
         """Decode the arguments; `waits_for` says what is still to be read of them."""
-        job = execution.job
-        envelope = job.entry[1][1]
         digest = self._load(execution)
-        operation = job.operation
-        claim = job.claim.claims
+        self._announce(execution)
+        self._decode(execution, digest)
+        execution.started = perf_counter_ns()
+
+    def _announce(self, execution: Execution) -> None:
+        """From now on it runs: `current()` knows it here, and who cancels finds it."""
+        job, operation, claim = execution.job, execution.job.operation, execution.job.claim.claims
         token = f"{claim:08d}-{job.worker}"
-        attempt = claim - job.claim.spent
         ring = self._ring if self.shards == 1 else None  # of several, a commit could not reach the one that has it
         execution.running = Running(
-            self._app, operation, attempt, token, execution.timeout_s, claim, self.report, self._keep, ring
+            self._app, operation, job.attempt, token, execution.timeout_s, claim, self.report, self._keep, ring
         )
         running.set(execution.running)
         self.active[operation] = execution.running
         if self._asked and operation in self._asked:
             execution.running.cancel()
             raise Cancel("cancelled before it began")
-        ctx = (
-            context(self._app, _step(job), digest, origin_of(operation, job.entry[1])) if envelope[0] & SIGNED else b""
-        )
-        if not ctx:
+
+    def _decode(self, execution: Execution, digest: bytes) -> None:
+        job = execution.job
+        envelope = job.entry[1][1]
+        if not envelope[0] & SIGNED:
+            execution.arguments = unseal_call(envelope, self._ring, b"")
+            return
+        ctx = context(self._app, step_of(job), digest, origin_of(job.operation, job.entry[1]))
+        token, notes = resolver.set(self._vault.resolve), found.set(execution.waits_for)
+        try:
             execution.arguments = unseal_call(envelope, self._ring, ctx)
-        else:
-            token_, notes = resolver.set(self._vault.resolve), found.set(execution.waits_for)
-            try:
-                execution.arguments = unseal_call(envelope, self._ring, ctx)
-            finally:
-                found.reset(notes)
-                resolver.reset(token_)
-        execution.started = perf_counter_ns()
+        finally:
+            found.reset(notes)
+            resolver.reset(token)
 
     def _fill(self, execution: Execution) -> None:
         """Put the results that it waited for in their places."""
@@ -293,80 +234,12 @@ class Executor:
         """The code's hash, its function and the call's own options."""
         envelope = execution.job.entry[1][1]
         digest = code_of(envelope)
-        execution.code = self._loader.load(_step(execution.job), digest)
+        execution.code = self._loader.load(step_of(execution.job), digest)
         if self._loads != self._loader.loads:
             self._loads, self.traced = self._loader.loads, is_traced()
         if envelope[0] & OPTIONS:
             execution.options = _options(options_of(envelope))
         return digest
-
-    def _returned(self, execution: Execution, value: object) -> Finished:
-        execution.ended = perf_counter_ns()
-        if type(value) is Retry:
-            return self._failed(execution, value)
-        if type(value) is Wait:
-            return self._waits(execution, value)
-        try:
-            prepared = prepare(value, "the result")
-            ctx = b"" if prepared[0] == PLAIN else self._result_context(execution.job)
-            payload = seal(prepared, self._ring, ctx)
-        except ValueNotSerializable as error:
-            return self._failed(execution, ResultUnavailable(f"The step returned, but {error}"))
-        if len(payload) > RESULT_LIMIT:
-            text = f"The result has {len(payload)} bytes; the limit is {RESULT_LIMIT}."
-            return self._failed(execution, ResultUnavailable(text + " Write it to a file, return its name."))
-        if not execution.options.flow:
-            return self._finished(execution, b"S", payload)
-        return self._finished(execution, b"S", payload, self._next(execution, value))
-
-    def _failed(self, execution: Execution, error: BaseException) -> Finished:
-        job = execution.job
-        execution.ended = execution.ended or perf_counter_ns()
-        if isinstance(error, CodeNotHere):
-            return Finished(job, b"", 0, str(error), python=error.python)
-        if isinstance(error, StoreError) and execution.policy.workflow:
-            self._forget(execution)
-            return Finished(job, b"", 0, f"its history could not be read: {error}")
-        if isinstance(error, NotYet):
-            self._forget(execution)
-            return Finished(job, suspend_body(error.join, job.claimed_ms), 0, retention_ms=execution.retention_ms)
-        if isinstance(error, TrustError):
-            with about(job.operation, job.attempt):
-                log.error("refused %s: %s", job.operation, error)
-            return self._ended(execution, error)
-        self.gauge.failed(job.operation, error)
-        with about(job.operation, job.attempt):
-            log.debug("attempt %d of %s failed", job.attempt, job.operation, exc_info=error)
-        return self._again(execution, error) if self._wants_retry(execution, error) else self._ended(execution, error)
-
-    def _ended(self, execution: Execution, error: BaseException) -> Finished:
-        asked = isinstance(error, Cancel | asyncio.CancelledError)
-        error.__traceback__ = _theirs(error.__traceback__)
-        payload = encode_failure(error, self._ring, self._result_context(execution.job))
-        return self._finished(execution, b"C" if asked else b"F", payload)
-
-    def _wants_retry(self, execution: Execution, error: BaseException) -> bool:
-        if isinstance(error, Cancel | asyncio.CancelledError | ResultUnavailable | DependencyFailed):
-            return False
-        attempt = execution.job.attempt
-        if isinstance(error, Retry):
-            return attempt <= execution.retries
-        return execution.policy.wants_retry(error, attempt, execution.retries)
-
-    def _again(self, execution: Execution, error: BaseException) -> Finished:
-        policy, claim = execution.policy, execution.job.claim
-        attempt = claim.claims - claim.spent
-        delay_ms = backoff_ms(attempt, policy.base_ms, policy.cap_ms, random.random())  # noqa: S311 - jitter
-        if isinstance(error, Retry) and error.after is not None:
-            delay_ms = round(error.after * 1000)
-        story = f"{type(error).__name__}: {error}".encode(errors="replace")[:STORY_LIMIT]
-        self._forget(execution)
-        run_us = (execution.ended - execution.started) // 1000
-        body = b"R%d;%d;%d;%b" % (delay_ms, execution.job.claimed_ms, run_us, story)
-        return Finished(execution.job, body, run_us, retention_ms=execution.retention_ms)
-
-    def _result_context(self, job: Job) -> bytes:
-        return context(self._app, _step(job), RESULT, job.operation)
 
     def _replay(self, execution: Execution, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Run a workflow over its history: its value, or where it waits."""
@@ -376,33 +249,6 @@ class Executor:
         run = WorkflowRun(self._app, history, job.claimed_ms, functools.partial(value_of, self._app, self._ring))
         return run.run(execution.code.function, args, kwargs)
 
-    def _waits(self, execution: Execution, wait: Wait) -> Finished:
-        job = execution.job
-        try:
-            follows = calls(self._app, self._ring, job, execution.options, wait.calls, self.code)
-        except UnknownStep as error:
-            return self._failed(execution, error)
-        self._forget(execution)
-        run_us = (execution.ended - execution.started) // 1000
-        return Finished(job, wait_body(job, wait), run_us, retention_ms=execution.retention_ms, follows=follows)
-
-    def _next(self, execution: Execution, value: object) -> Next:
-        return next_stage(self._app, self._ring, execution.job, execution.options, value)
-
-    def _finished(self, execution: Execution, letter: bytes, payload: bytes, next_: Next | None = None) -> Finished:
-        job, claim = execution.job, execution.job.claim
-        self._forget(execution)
-        run_us = (execution.ended - execution.started) // 1000
-        queued_us = (execution.started - job.claimed_ns) // 1000
-        attempt = claim.claims - claim.spent
-        enqueued_ms = int(job.entry[1][3])
-        body = encode_body(enqueued_ms, job.claimed_ms, queued_us, run_us, attempt, payload, open_=next_ is not None)
-        follows = () if next_ is None else (next_,)
-        effects = execution.running.effects() if letter == b"S" and execution.running else ()
-        return Finished(
-            job, letter + body, run_us, retention_ms=execution.retention_ms, follows=follows, effects=effects
-        )
-
     def _forget(self, execution: Execution) -> None:
         mine = execution.running
         # After a lost lease this worker may execute the same operation anew, beside the attempt that was fenced.
@@ -411,21 +257,9 @@ class Executor:
             self._asked.discard(mine.operation)
 
 
-def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """The frames of the step, without those of the worker that called it; all of them where there are no others."""
-    inner = trace
-    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(WORKER):
-        inner = inner.tb_next
-    return inner or trace
-
-
 def _unknown(step: str) -> bytes:
     raise UnknownStep(f"Step {step!r} is not known here: no step of that name was enqueued or defined.", step=step)
 
 
 def _overran(timeout_s: float | None) -> AttemptTimeout:
     return AttemptTimeout(f"The attempt took longer than its timeout of {timeout_s:g} s.", timeout=timeout_s)
-
-
-def _step(job: Job) -> str:
-    return job.claim.segment.partition(":")[0]

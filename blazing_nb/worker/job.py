@@ -57,3 +57,8 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     """Where it is given back: the only Python that can load it."""
     follows: tuple[Next, ...] = ()
     effects: tuple[Effect, ...] = ()
+
+
+def step_of(job: Job) -> str:
+    """The step that it is an operation of."""
+    return job.claim.segment.partition(":")[0]
