@@ -46,6 +46,7 @@ VERBS: tuple[Verb, ...] = (
     flow.PAUSE,
     flow.RESUME,
     flow.DRAIN,
+    flow.RESTORED,
     doctor.DOCTOR,
     faults.FAULTS,
     schedules.SCHEDULES,

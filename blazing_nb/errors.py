@@ -8,7 +8,7 @@ BlazingError
 │   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
 │   ├── StoreUnavailable (OperationUncertain), StoreUnsuitable, ScriptRefused
-│   ├── SegmentFull, StoreFull, AppDraining, OutboxFull, RolledBack
+│   ├── SegmentFull, StoreFull, AppDraining, OutboxFull, RolledBack, StoreRestored
 │   └── ServerNotFound, ServerFailed: the embedded server
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe, NotShared
 ├── OperationError: how an operation ended when not well
@@ -153,6 +153,13 @@ class OperationUncertain(StoreUnavailable):
 class RolledBack(StoreError):
     """The store went back: of what this node wrote, `missing` are not there any more. What is in the redo window is
     sent again."""
+
+
+class StoreRestored(StoreError):
+    """An older state of the app's database came back under the running app, as from a backup: it misses what every
+    replica, or the disk, had confirmed. Nothing is enqueued or claimed until you decide: `app.adopt()`
+    (`blazing-nb restored adopt`) goes on from what is there; `app.discard()` (`blazing-nb restored discard`) deletes it
+    and goes on from nothing. What living processes still keep is sent again in both cases."""
 
 
 class StoreUnsuitable(StoreError):

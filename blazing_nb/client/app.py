@@ -25,8 +25,10 @@ from blazing_nb.client.workers import Workers
 from blazing_nb.core.markup import card, drawn, table
 from blazing_nb.core.policy import Policy
 from blazing_nb.errors import UnknownStep, UsageError
+from blazing_nb.store import generation
 from blazing_nb.store.address import shown
 from blazing_nb.store.durability import MEMORY
+from blazing_nb.store.generation import Restored
 
 if TYPE_CHECKING:
     from blazing_nb.client.executor import AppExecutor
@@ -334,6 +336,39 @@ class Blazing(ObservedApp):
             False
         """
         return self.store.drain(False)
+
+    @property
+    def restored(self) -> Restored | None:
+        """That an older state of the app's database came back, as from a backup, and nobody has decided yet.
+
+        Examples:
+            >>> app.restored is None
+            True
+        """
+        return generation.restored(self.store)
+
+    def adopt(self) -> bool:
+        """Go on from an older state that came back: what it holds runs, also again; what came after it is gone, but for
+        what living processes still keep and send again. True where there was something to decide.
+
+        Examples:
+            >>> app.adopt()  # nothing came back
+            False
+        """
+        return generation.adopt(self.store)
+
+    def discard(self) -> int:
+        """Delete an older state that came back, all that the app has there, and go on from nothing but what living
+        processes still keep and send again; the number of keys deleted. Without such a state: 0, and nothing is.
+
+        Raises:
+            StoreUnsuitable: this Redis user may not; nothing was deleted.
+
+        Examples:
+            >>> app.discard()  # nothing came back
+            0
+        """
+        return generation.discard(self.store)
 
     def doctor(self) -> Diagnosis:
         """Look at the server, its persistence, the key, the workers; each finding says what to do.

@@ -23,6 +23,7 @@ from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.core.status import Status
 from blazing_nb.errors import BlazingError, StoreUnsuitable, TrustError
 from blazing_nb.store import query
+from blazing_nb.store.generation import restored
 from blazing_nb.store.home import home
 from blazing_nb.store.secret import key_path
 
@@ -237,6 +238,11 @@ def _clients(info: dict[str, str]) -> Finding:
 
 def _work(app: Blazing) -> Iterator[Finding]:
     snapshot = app.snapshot()
+    found = restored(app.store)
+    if found is not None:
+        yield Finding(
+            "restored", BAD, str(found), "blazing-nb restored adopt | discard: docs/explanation/durability.md."
+        )
     yield from _workers(snapshot)
     yield from _names(snapshot)
     yield from _posts(app.app_id)

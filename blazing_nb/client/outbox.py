@@ -32,6 +32,7 @@ from blazing_nb.errors import (
     SegmentFull,
     StoreError,
     StoreFull,
+    StoreRestored,
     StoreUnavailable,
     StoreUnsuitable,
 )
@@ -45,7 +46,7 @@ PATIENCE_S = 1.0
 """How long a call waits for the store before it goes into the file."""
 SILENCE_S = 2.0
 PAUSES_S = (0.05, 1.0)
-PASSING = (StoreUnavailable, SegmentFull, StoreFull, AppDraining, StoreUnsuitable)
+PASSING = (StoreUnavailable, SegmentFull, StoreFull, AppDraining, StoreRestored, StoreUnsuitable)
 NOPERM = "NOPERM"
 
 

@@ -21,15 +21,17 @@ OF_WORKERS = frozenset(
 )
 CONNECTING = frozenset({"client|setname", "eval", "evalsha", "info", "ping", "select", "time"})
 CLIENT_COMMANDS = CONNECTING | frozenset(
-    "exists get hget hgetall hmget hsetnx lrange pexpire set smembers xadd xinfo|groups xpending xrange xread "  # noqa: SIM905
+    "exists get hdel hexists hget hgetall hincrby hmget hsetnx lrange pexpire set smembers xadd xinfo|groups xpending xrange xread "  # noqa: SIM905
     "xrevrange xtrim zcount zrange zrevrange zrevrangebyscore".split()
 )
 DURABLE = frozenset({"command|info", "config|get", "wait", "waitaof"})
 """What clients call for levels of durability. Not in the rules: whoever wants a level gives it by hand. Redis 7.0 takes
 no rule with `waitaof`, and `config|get`, for servers without it, shows passwords."""
-WORKER_COMMANDS = CONNECTING | {"blpop", "get", "hget", "hgetall", "rpush", "set"}
+DISCARDING = frozenset({"scan", "unlink"})
+"""What `discard` calls. Not in the rules either: who decides that has them by hand for as long."""
+WORKER_COMMANDS = CONNECTING | {"blpop", "get", "hget", "hgetall", "hmget", "hsetnx", "rpush", "set"}
 WORKER_READS = ("blob:*", "code:*", "steps")
-WORKER_WRITES = ("bell:*", "chan:*", "mark", "shared:*")
+WORKER_WRITES = ("bell:*", "chan:*", "mark:*", "shared:*")
 """What scripts or `worker/` touch under names that stand in no script."""
 
 _CALL = re.compile(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?")

@@ -16,7 +16,8 @@ from collections.abc import Callable
 import msgspec
 
 from blazing_nb.core.markup import card, drawn, table
-from blazing_nb.errors import BlazingError, RolledBack, StoreUnavailable
+from blazing_nb.errors import BlazingError, RolledBack, StoreRestored, StoreUnavailable
+from blazing_nb.store.generation import ADOPTED
 from blazing_nb.store.request import Chunk
 from blazing_nb.store.store import Store
 from blazing_nb.store.window import EMPTIED, Window
@@ -136,6 +137,7 @@ class Redo:
                 answer = store.enqueue(msgspec.structs.replace(chunk, before=before))
             except RolledBack as error:
                 unchecked = True
+                window.look(self._store.shards[number].connection())
                 self.redo(MISSES, number, store, missing=int(str(error.fields["missing"])))
                 continue
             if answer == "fenced":
@@ -163,7 +165,7 @@ class Redo:
             found = [self._again(store, chunk) for chunk in kept]
             restored = sum(len(chunk.payloads) for chunk, new in zip(kept, found, strict=True) if new)
             beyond = max(missing - restored, overflown if restored else 0)
-            if restored or beyond or why == EMPTIED:
+            if restored or beyond or why in (EMPTIED, ADOPTED):
                 self._tell(Rollback(time.time(), why, restored, beyond))
 
     def _tell(self, rollback: Rollback) -> None:
@@ -175,7 +177,7 @@ class Redo:
         """Whether it was missing."""
         try:
             return store.enqueue(chunk) == "added"
-        except StoreUnavailable:
+        except (StoreUnavailable, StoreRestored):
             raise
         except BlazingError as error:
             log.error("what the store lost cannot be sent again: %s", error)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from blazing_nb.errors import AppDraining, BatchExists, RolledBack, ScriptRefused, SegmentFull
+from blazing_nb.errors import AppDraining, BatchExists, RolledBack, ScriptRefused, SegmentFull, StoreRestored
 from blazing_nb.store.request import Chunk
+
+RESTORED = (
+    "An older state of the app's database came back, as from a backup; nothing was stored. Decide: `blazing-nb "
+    "restored adopt` (app.adopt()) goes on from it, `blazing-nb restored discard` (app.discard()) deletes it."
+)
 
 
 def enqueue_refusal(error: ScriptRefused, chunk: Chunk) -> Exception:
@@ -11,6 +16,8 @@ def enqueue_refusal(error: ScriptRefused, chunk: Chunk) -> Exception:
     fields = error.fields
     if fields.get("code") == "BZDRAIN":
         return AppDraining("The app is drained: it accepts no new operations until %blazing resume or app.resume().")
+    if fields.get("code") == "BZRESTORED":
+        return StoreRestored(RESTORED)
     if fields.get("code") == "BZROLLBACK":
         missing = int(str(fields["missing"]))
         return RolledBack(f"The store went back: {missing} operations of {chunk.node} are gone.", missing=missing)

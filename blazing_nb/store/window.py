@@ -15,8 +15,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from blazing_nb.errors import StoreError
+from blazing_nb.errors import StoreError, StoreRestored
 from blazing_nb.store.connection import Connection
+from blazing_nb.store.generation import ADOPTED, COUNT, FIELD, accuse
+from blazing_nb.store.process import unique_name
+from blazing_nb.store.refusal import RESTORED
 from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,9 @@ CONFIRM_MS = 200
 SYNCED_S = 3.0
 """After that a file that is synced every second holds a write, where the server cannot say so."""
 
+OLD_S = 60.0
+"""A mark that was set so long ago is missed only by an old backup, where neither replica nor disk confirms it."""
+MARK_S = 86_400
 EMPTIED = "its database was emptied or replaced"
 
 
@@ -45,6 +51,12 @@ class Identity(msgspec.Struct, frozen=True):
     replication: str
     offset: int
     epoch: bytes | None
+    generation: int = 0
+    """How often an older state was adopted."""
+    mark: int = 0
+    """The last that was written here and is there."""
+    restored: bool = False
+    """An older state came back, and nobody has decided yet."""
 
     def differs(self, before: Identity) -> str:
         """Why it may have gone back; empty where it has not."""
@@ -81,6 +93,10 @@ class Window(Generic[Item]):
         """How often all was sent again."""
         self.identity: Identity | None = None
         self._replicas = 0
+        self._mark = f"{store.durability.mark}:{unique_name()}"
+        self._marks: deque[tuple[int, float]] = deque([(0, -MARK_S)])
+        """Number and moment of the marks that were written and are not known to be durable; before them the last that
+        is."""
         self._lock = threading.RLock()
         self._looking = threading.Lock()
         self._closing = threading.Event()
@@ -142,11 +158,37 @@ class Window(Generic[Item]):
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def look(self, connection: Connection) -> str:
-        """Why the store may have gone back since the last look; empty where it has not."""
+        """Why the store may have gone back since the last look; empty where it has not.
+
+        Raises:
+            StoreRestored: further than any failover takes it; nobody has decided yet.
+        """
         with self._looking:
             now = self._ask(connection)
             before, self.identity = self.identity, now
-            return now.differs(before) if before is not None else ""
+            if before is None:
+                return ""
+            why = ADOPTED if now.generation != before.generation else now.differs(before)
+            if why in (ADOPTED, EMPTIED):
+                self._marks = deque([(0, -MARK_S)])
+                return why
+            self._judge(connection, now)
+            return why
+
+    def _judge(self, connection: Connection, now: Identity) -> None:
+        """Raises where what is known to have been durable is not there: no failover takes that. The first says so."""
+        (known, at_s), old_s = self._marks[0], time.monotonic() - OLD_S
+        for number, moment_s in list(self._marks):
+            if moment_s < old_s:
+                known, at_s = number, moment_s
+        age_s = time.monotonic() - at_s
+        if now.mark < known and age_s < MARK_S / 2 and not now.restored:
+            why = f"it misses what was confirmed {age_s:.0f} s ago"
+            log.error("an older state of the database of %s came back: %s", self._store.keys.app, why)
+            accuse(connection, self._store.keys.meta, why)
+        elif not now.restored:
+            return
+        raise StoreRestored(RESTORED)
 
     def _run(self) -> None:
         """While anything is kept."""
@@ -173,8 +215,16 @@ class Window(Generic[Item]):
     def _ask(self, connection: Connection, *, same: bool = False) -> Identity:
         call = connection.confirm if same else connection.call
         info = _fields(call("INFO", "replication") or b"")
-        epoch = call("HGET", self._store.keys.meta, "epoch")
-        now = Identity(info.get("master_replid", ""), int(info.get("master_repl_offset", 0)), epoch)
+        epoch, generation, restored = call("HMGET", self._store.keys.meta, "epoch", COUNT, FIELD) or (None, 0, None)
+        mark = call("GET", self._mark)
+        now = Identity(
+            info.get("master_replid", ""),
+            int(info.get("master_repl_offset", 0)),
+            epoch,
+            int(generation or 0),
+            int(mark or 0),
+            restored is not None,
+        )
         if not same:
             known = self.identity is not None and self.identity.replication == now.replication
             self._replicas = max(self._replicas if known else 0, int(info.get("connected_slaves", 0)))
@@ -187,9 +237,14 @@ class Window(Generic[Item]):
         server that was looked at."""
         with self._lock:
             newest, synced_s = self._number, time.monotonic() - SYNCED_S
-        connection.call("SET", self._store.durability.mark, "1")
+        mark = self._marks[-1][0] + 1
+        connection.call("SET", self._mark, mark, "EX", MARK_S)
+        marked_s = time.monotonic()
         durable = self._is_durable(connection)
-        if not durable or self.identity is None or self._ask(connection, same=True).differs(self.identity):
+        if self.identity is None or self._ask(connection, same=True).differs(self.identity):
+            return
+        self._remember(mark, marked_s, durable)
+        if not durable:
             return
         with self._lock:
             while self._kept and self._kept[0].number <= newest:
@@ -197,6 +252,13 @@ class Window(Generic[Item]):
                     return
                 self._drop()
             self.overflown = 0
+
+    def _remember(self, mark: int, at_s: float, durable: str) -> None:
+        """A mark was written; those before the last that is durable are of no use."""
+        self._marks.append((mark, at_s))
+        since_s = at_s if durable == "now" else at_s - (SYNCED_S if durable else OLD_S)
+        while len(self._marks) > 1 and self._marks[1][1] <= since_s:
+            self._marks.popleft()
 
     def _is_durable(self, connection: Connection) -> str:
         """ "now" or "aged": what was written before the mark is; empty where nothing says so."""

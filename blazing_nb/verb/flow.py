@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `drain`: what may start, and what may come in."""
+"""`pause`, `resume`, `drain`, `restored`: what may start, and what may come in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from blazing_nb.verb import Verb
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
     from blazing_nb.client.drain import Drained
+
+
+NOTHING = "no older state of the database has come back"
 
 
 def pause(app: Blazing, args: argparse.Namespace) -> list[str]:
@@ -34,6 +37,22 @@ def resume(app: Blazing, args: argparse.Namespace) -> list[str]:
 
 def drain(app: Blazing, args: argparse.Namespace) -> Drained:
     return app.drain(args.timeout)
+
+
+def restored(app: Blazing, args: argparse.Namespace) -> str:
+    """What was found, or done."""
+    if args.decision == "adopt":
+        return "adopted: the app goes on from what is there" if app.adopt() else NOTHING
+    if args.decision == "discard":
+        deleted = app.discard()
+        return f"discarded: {deleted:,} keys were deleted, and the app goes on" if deleted else NOTHING
+    found = app.restored
+    return NOTHING if found is None else f"{found}; decide: blazing-nb restored adopt | discard"
+
+
+def _decision(parser: argparse.ArgumentParser) -> None:
+    text = "adopt: go on from it; discard: delete it and go on from nothing; default: say what was found"
+    parser.add_argument("decision", nargs="?", choices=("adopt", "discard"), help=text)
 
 
 def _known(app: Blazing, steps: list[str]) -> list[str]:
@@ -67,4 +86,11 @@ DRAIN = Verb(
     drain,
     _drain,
     failed=lambda drained: not drained.empty,
+)
+RESTORED = Verb(
+    "restored",
+    "say whether an older state of the database came back, and decide what becomes of it",
+    restored,
+    _decision,
+    text=str,
 )

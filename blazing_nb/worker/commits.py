@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from blazing_nb.core.effect import Effect
-from blazing_nb.errors import BlazingError
+from blazing_nb.errors import BlazingError, StoreRestored
 from blazing_nb.store.connection import Connection
 from blazing_nb.store.reply import Reasserted, Turn
 from blazing_nb.store.request import Group
@@ -52,6 +52,8 @@ class Commits:
         self._window: Window[Commit] = Window(store, (KEPT_OPERATIONS, KEPT_BYTES), self.redo, active=active)
         self._doing = threading.Lock()
         self._fresh = self._sending = False
+        self.halted = False
+        """An older state of the database has come back, and nobody had decided at the last look."""
         self.restored = 0
         """Outcomes that were missing, and are there again or will be when their operations are."""
 
@@ -103,7 +105,14 @@ class Commits:
 
     def look(self) -> bool:
         """Whether the store may have gone back since the last look; what is kept was committed again then."""
-        why = self._window.look(self._store.connection())
+        try:
+            why = self._window.look(self._store.connection())
+        except StoreRestored as error:  # the store gives nothing out until somebody has decided
+            if not self.halted:
+                log.error("%s", error)
+            self.halted = True
+            return False
+        self.halted = False
         if why:
             self.redo(why)
         return bool(why)

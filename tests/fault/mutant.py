@@ -164,6 +164,8 @@ MUTANTS = {
     "anybody_gets_what_needs_another_python": Mutant("_due", "if other == python then", "if true then"),
     "the_needed_python_is_forgotten": Mutant("release", "redis.call('HSET', live, 'need', q.need)", "local _ = 1"),
     "release_of_anothers": Mutant("release", "id, id, 1, q.worker)[1]", "id, id, 1)[1]"),
+    "an_older_state_takes_operations": Mutant("enqueue", "if restored then return", "if false then return"),
+    "an_older_state_gives_operations": Mutant("turn", "if restored then q.lanes = {} end", ""),
     "reasserts_what_another_holds": Mutant("_unheld", "if row[2] ~= '@parked' then return false end", ""),
     "reasserts_over_a_claim_of_that_number": Mutant(
         "_unheld", "if row[4] ~= claims then return row[4] < claims end", "if true then return true end"

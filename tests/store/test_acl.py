@@ -245,7 +245,7 @@ def test_a_shared_channel_is_open_to_the_named_app_alone(
 
 
 def test_the_lists_hold_every_command_that_is_called_beside_the_scripts() -> None:
-    commands = acl.CLIENT_COMMANDS | acl.WORKER_COMMANDS | acl.DURABLE
+    commands = acl.CLIENT_COMMANDS | acl.WORKER_COMMANDS | acl.DURABLE | acl.DISCARDING
     known = {command.partition("|")[0] for command in commands}
     for path in [*STORE.glob("*.py"), *(STORE.parent / "client").glob("*.py"), *(STORE.parent / "worker").glob("*.py")]:
         if path.name not in ("embedded.py", "acl.py"):

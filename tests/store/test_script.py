@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from blazing_nb.core.dot import OperationId
-from blazing_nb.errors import AppDraining, BatchExists, RolledBack, ScriptRefused, SegmentFull
+from blazing_nb.errors import AppDraining, BatchExists, RolledBack, ScriptRefused, SegmentFull, StoreRestored
 from blazing_nb.store.reply import Claim, Turn
 from blazing_nb.store.request import Chunk, Group
 from blazing_nb.store.store import Store
@@ -638,3 +638,18 @@ def test_an_operation_that_a_commit_brings_twice_counts_once(bench: Bench) -> No
     assert (answer.accepted, answer.lost) == (2, [])
     totals = bench.totals()
     assert (totals["succeeded"], totals["fenced"]) == (2, 0)
+
+
+def test_while_an_older_state_is_not_decided_on_nothing_is_enqueued_or_claimed_and_commits_pass(bench: Bench) -> None:
+    stored = bench.chunk(2)
+    bench.store.enqueue(stored, now_ms=bench.now)
+    (row,) = ids(bench.claim(bench.a, 1))
+    call, meta = bench.store.connection().call, bench.store.keys.meta
+    call("HSET", meta, "restored", "1;old")
+    with pytest.raises(StoreRestored):
+        bench.enqueue(1)
+    assert bench.store.enqueue(stored, now_ms=bench.now) == "known"
+    assert bench.claim(bench.a) == []
+    assert bench.turn(bench.a, [row]).accepted == 1
+    call("HDEL", meta, "restored")
+    assert len(ids(bench.claim(bench.a))) == 1

@@ -9,7 +9,7 @@
 -- ARGV    3... payloads, one an operation
 -- REPLY   "added" | "known" (stored before: a repeated call) | "fenced" (a newer incarnation wrote; never stored);
 -- REPLY   with a key: the operation's id, given by the store
--- REJECT  BZROLLBACK missing=<counters that the store has lost>; BZDRAIN app=draining; BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>;
+-- REJECT  BZROLLBACK missing=<counters that the store has lost>; BZRESTORED app=restored (an older state came back, and nobody has decided yet); BZDRAIN app=draining; BZFULL depth=<entries> cap=<entries>; BZBATCH offset=<asked> total=<stored>;
 -- REJECT  BZJOIN registered=<n> total=<n> (register again); BZARG payloads=0
 -- COST    O(operations + members)
 -- KEEPS   an operation with a join exists and its join is sealed, or neither; ids of a segment only grow; a call is stored whole or not at all, once
@@ -59,7 +59,9 @@ local function id_at(counter) return q.incarnation .. '-' .. string.format('%.0f
 
 local before = q.key == '' and stored(q, name, seg)
 if before then return before end
-if redis.call('HGET', KEYS[1], 'draining') then return redis.error_reply('BZDRAIN app=draining') end
+local restored, draining = unpack(redis.call('HMGET', KEYS[1], 'restored', 'draining'))
+if restored then return redis.error_reply('BZRESTORED app=restored') end
+if draining then return redis.error_reply('BZDRAIN app=draining') end
 local depth = redis.call('XLEN', seg)
 if q.cap > 0 and depth + n > q.cap then return redis.error_reply('BZFULL depth=' .. depth .. ' cap=' .. q.cap) end
 if q.batch ~= '' then

@@ -80,11 +80,12 @@ for _, group in ipairs(q.groups) do
 end
 if next(WRITTEN) then announce(now) end
 rescue(now)
-local version, unsettled = unpack(redis.call('HMGET', KEYS[1], 'version', 'unsettled'))
+local version, unsettled, restored = unpack(redis.call('HMGET', KEYS[1], 'version', 'unsettled', 'restored'))
 local more = (HANDED or unsettled) and settle(now, unsettled)
 version = tonumber(version or '0')
 if not redis.call('ZSCORE', P .. 'workers', q.worker) then return {now, version, accepted, lost, 1, 0, {}, {}, 0} end
 read_needs(q.python)
+if restored then q.lanes = {} end -- nothing is claimed until somebody has decided
 local claims, due, alone_ = claim(q.worker, q.lanes, q.held, now)
 if more or (HANDED and settle(now)) then due = now end
 local cancels = redis.call('LRANGE', P .. 'cancels:' .. q.worker, 0, -1)
