@@ -9,6 +9,7 @@ from typing import Any
 
 from blazing_nb.core.code import CodeRecord
 from blazing_nb.core.policy import Policy
+from blazing_nb.core.source import texts_of
 from blazing_nb.errors import StepNotEnqueueable
 
 
@@ -36,7 +37,8 @@ def describe(function: Callable[..., Any], name: str, policy: Policy) -> CodeRec
             "open file) inside the function.",
             step=name,
         ) from error
-    return CodeRecord("source", name, version, is_async, blob=blob, policy=rules)
+    texts = texts_of(function, lambda used: not _is_importable(used))
+    return CodeRecord("source", name, version, is_async, blob=blob, policy=rules, texts=texts)
 
 
 def _ref(function: Callable[..., Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from blazing_nb.core import source
 from blazing_nb.core.codec import HASH_SIZE
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.signature import MAC_SIZE, KeyRing, context
@@ -24,7 +25,7 @@ PYTHON = ".".join(map(str, sys.version_info[:2]))
 class CodeRecord(msgspec.Struct, frozen=True):
     """`kind` is "import" (`ref` is module:qualname) or "source" (`blob` is a cloudpickle, by value).
 
-    `policy` is a pickled `Policy`, empty for the default.
+    `policy` is a pickled `Policy`, empty for the default. `texts`, of source, are for tracebacks only.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class CodeRecord(msgspec.Struct, frozen=True):
     ref: str = ""
     blob: bytes = b""
     policy: bytes = b""
+    texts: dict[str, str] = {}
 
 
 def seal_code(record: CodeRecord, app: str, step: str, ring: KeyRing) -> tuple[bytes, bytes]:
@@ -99,4 +101,5 @@ def _unpickle(record: CodeRecord) -> Callable[..., Any]:
         function: Callable[..., Any] = pickle.loads(record.blob)  # nosec B301  # noqa: S301 - the signature was verified
     except (ImportError, AttributeError) as error:
         raise CodeNotHere(f"step {record.name!r} needs something that is not here: {error}") from error
+    source.show(function, record.texts)
     return function
