@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -66,10 +68,18 @@ _PLACES = {
 }
 
 
+_UNKNOWN_VERB = re.compile(r"argument VERB: invalid choice: '(?P<said>.*)' \(choose from (?P<names>.*)\)", re.DOTALL)
+
+
 class Parser(argparse.ArgumentParser):
     """Raises `UsageError` instead of ending the process, so that a notebook survives a typing error."""
 
     def error(self, message: str) -> NoReturn:
+        if (unknown := _UNKNOWN_VERB.match(message)) is not None:
+            names = re.findall(r"[\w-]+", unknown["names"])
+            near = difflib.get_close_matches(unknown["said"], names, 1, 0.6)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"{self.prog} has no verb {unknown['said']!r}.{meant} There are: {', '.join(names)}.")
         raise UsageError(f"{message}. {' '.join(self.format_usage().split())}")
 
 

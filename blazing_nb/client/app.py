@@ -106,7 +106,7 @@ class Blazing(ObservedApp):
 
     @drawn
     def _repr_html_(self) -> str:
-        rows = [(step.name, step.lane, repr(step)) for step in self.steps.values()]
+        rows = [(step.name, step.lane, f"{step.name}{step._parameters}") for step in self.steps.values()]
         facts: list[tuple[str, object]] = [("", "closed" if self._closed else "not connected")]
         if self.connected:
             url = shown(self.store.url)

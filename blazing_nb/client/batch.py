@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex, overload
 
 from blazing_nb.client.decode import exception_of, value_of
+from blazing_nb.client.hint import Hinting
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.progress import Shown, progress, show
 from blazing_nb.client.results import Results
@@ -30,7 +31,7 @@ LOOKED_AT = 10_000
 """Outcomes among which a repr looks for failures."""
 
 
-class Batch:
+class Batch(Hinting):
     """What `step.map` returns. `results()`, `operations()`, `batch[3]` and `batch[2:5]` keep the items' order;
     iterating gives operations as they finish, the quickest first.
 
@@ -41,6 +42,11 @@ class Batch:
         >>> batch[0].result(), [operation.result() for operation in batch[1:]]
         (2, [4, 6])
     """
+
+    _called: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("result", "get", "compute", "values"), "results(timeout=...), which waits for all"),
+        **dict.fromkeys(("failures", "failed", "errors", "status"), "to_frame(), which has a row an operation"),
+    }
 
     def __init__(self, app: ObservedApp, ranges: Iterable[Range], *, name: str | None) -> None:
         self._app = app
@@ -92,6 +98,7 @@ class Batch:
 
     def __getitem__(self, index: SupportsIndex | slice) -> Operation | list[Operation]:
         """The operation of item `index`, negative from the end; of a slice, the list of them. In the items' order."""
+        __tracebackhide__ = True
         if isinstance(index, slice):
             return [self._operation(slot) for slot in range(self._size)[index]]
         try:
@@ -226,6 +233,7 @@ class Batch:
             >>> positive.map([1, -1, 2]).results(timeout=10, return_exceptions=True)
             [1, ValueError('-1 is below zero'), 2]
         """
+        __tracebackhide__ = True
         if not show(self, timeout, progress):
             raise OperationTimeout(
                 f"{self.done_count} of {len(self)} operations were finished within {timeout:g} s. The others go on: "
@@ -344,6 +352,7 @@ class Batch:
         ]
 
     def _value(self, index: int, record: bytes | None, return_exceptions: bool) -> Any:
+        __tracebackhide__ = True
         assert record is not None  # noqa: S101 - all have arrived
         try:
             return value_of(self._app, self._at(index), record)

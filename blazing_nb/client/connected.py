@@ -66,7 +66,10 @@ class ConnectedApp:
 
     def _open(self) -> Session:
         if self._closed:
-            raise AppClosed(f"App {self.app_id!r} was closed; make a new Blazing({self.app_id!r}).")
+            raise AppClosed(
+                f"App {self.app_id!r} was closed: make it anew (%blazing up, or Blazing({self.app_id!r})), and run the "
+                "definitions of its steps again."
+            )
         with self._lock:
             session = self._session
             return session if session is not None and session.pid == os.getpid() else self._connect()

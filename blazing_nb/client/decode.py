@@ -18,6 +18,7 @@ DEPTH = 8
 
 def value_of(app: ConnectedApp, op: OperationId, record: bytes) -> Any:
     """The result. Raises the operation's exception where it did not succeed."""
+    __tracebackhide__ = True
     if record[:1] != b"S":
         raise exception_of(app, op, decode_outcome(record))
     return result.value_of(app.app_id, app.ring, op, record)

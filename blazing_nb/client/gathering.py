@@ -32,7 +32,9 @@ class Gathered:
         self.handles = tuple(handles)
         for handle in self.handles:
             if not isinstance(handle, Operation | Batch):
-                raise UsageError(f"gather takes operations and batches, not {type(handle).__name__}.")
+                raise UsageError(
+                    f"gather takes operations and batches, not {type(handle).__name__}; of a list: gather(*handles)."
+                )
 
     def __repr__(self) -> str:
         return f"<Gathered {sum(handle.done() for handle in self.handles)} of {len(self)} done>"
@@ -79,6 +81,7 @@ class Gathered:
             >>> gather(double.enqueue(1), double.map([2, 3])).results(timeout=10)
             [2, [4, 6]]
         """
+        __tracebackhide__ = True
         end = _end(timeout)
         show(self, timeout, progress)
         values: list[Any] = []

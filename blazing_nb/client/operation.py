@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from blazing_nb.client.decode import exception_of, value_of
+from blazing_nb.client.hint import Hinting
 from blazing_nb.client.history import FailedAttempt, failed_attempts, given_back, history_frame, transitions
 from blazing_nb.client.output import Output
 from blazing_nb.client.progress import show
@@ -16,7 +17,7 @@ from blazing_nb.client.reproduction import Reproduction, reproduction
 from blazing_nb.client.results import Results
 from blazing_nb.core.codec import describe_failure
 from blazing_nb.core.dot import OperationId
-from blazing_nb.core.markup import card, drawn, status_cell
+from blazing_nb.core.markup import card, drawn, span, status_cell
 from blazing_nb.core.outcome import Outcome, decode_outcome
 from blazing_nb.core.status import Status
 from blazing_nb.errors import NotRetryable, OperationTimeout, OperationUnknown, StoreError, UsageError
@@ -32,7 +33,7 @@ FOLLOW_S = 0.2
 STREAMS = (None, "stdout", "stderr", "log")
 
 
-class Operation:
+class Operation(Hinting):
     """One call of a step. Survives this process: `app.attach(op.id)` finds it from any kernel.
 
     Examples:
@@ -42,6 +43,7 @@ class Operation:
     """
 
     __slots__ = ("_app", "_results", "_slot", "op")
+    _called = dict.fromkeys(("get", "compute", "join", "value"), "result(timeout=...), which waits for it")
 
     def __init__(self, app: ObservedApp, op: OperationId, results: Results, slot: int) -> None:
         self._app = app
@@ -60,7 +62,7 @@ class Operation:
         if outcome is None:
             return card("Operation", self.op.text, [("", "not finished, as far as known here")])
         facts: list[tuple[str, object]] = [("", status_cell(outcome.status)), ("attempt", outcome.attempt)]
-        facts.append(("run", f"{outcome.run_us / 1e6:.3g} s"))
+        facts.append(("run", span(outcome.run_us / 1e6)))
         if outcome.status is not Status.SUCCEEDED:
             facts.append(("error", describe_failure(outcome.payload)))
         return card("Operation", self.op.text, facts)
@@ -133,6 +135,7 @@ class Operation:
                 ...
             ValueError: -1 is below zero
         """
+        __tracebackhide__ = True
         record = self._wait(timeout, progress)
         return value_of(self._app, self._at, record)
 
@@ -351,6 +354,7 @@ class Operation:
         return ""
 
     def _wait(self, timeout: float | None, progress: bool | None = None) -> bytes:
+        __tracebackhide__ = True
         if not show(self, timeout, progress):
             raise OperationTimeout(
                 f"{self.op.text} was not finished within {timeout:g} s. It goes on: wait again, or attach to its id."

@@ -22,11 +22,19 @@ class Parameters:
 
     def check(self, step: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises `InvalidArguments` where they do not fit."""
+        __tracebackhide__ = True
         if kwargs or len(args) != self._plain_arity:
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise InvalidArguments(f"{step}{self._signature}: {error}.", step=step) from None
+                hint = self._hint(args, kwargs)
+                raise InvalidArguments(f"{step}{self._signature}: {error}.{hint}", step=step) from None
+
+    def _hint(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Where one sequence came that would do as the arguments."""
+        if kwargs or len(args) != 1 or not isinstance(args[0], tuple | list) or len(args[0]) != self._plain_arity:
+            return ""
+        return " For several arguments a call: starmap, or enqueue(*item)."
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

@@ -51,6 +51,7 @@ class Sender:
 
     def send(self, args: tuple[Any, ...], kwargs: dict[str, Any], results: Results) -> OperationId:
         """Send one call, whose outcome goes to `results`. Raises as `Step.enqueue`."""
+        __tracebackhide__ = True
         self._refuse_in_workflow()
         finder = self._finder()
         prepared = self.prepare(args, kwargs, finder)
@@ -80,6 +81,7 @@ class Sender:
 
     def extend(self, batch: Many, calls: Iterable[tuple[Any, ...]], node_id: str | None) -> Many:
         """Send the calls that the batch does not hold yet."""
+        __tracebackhide__ = True
         self._refuse_in_workflow()
         writer, name = self._app.writer(node_id), batch.name
         if self._options.key:
@@ -112,6 +114,7 @@ class Sender:
         Raises:
             InvalidArguments, ValueNotSerializable, PayloadTooLarge.
         """
+        __tracebackhide__ = True
         self._step._parameters.check(self._name, args, kwargs)
         if finder is None:
             prepared = prepare_call(args, kwargs)
@@ -121,8 +124,8 @@ class Sender:
         size, limit = len(prepared[1]), self._app.payload_limit
         if size > limit:
             raise PayloadTooLarge(
-                f"The arguments of {self._name!r} have {size} bytes; the limit is {limit}. "
-                "Write them to a file or a database and pass its name.",
+                f"The arguments of {self._name!r} have {size:,} bytes; the limit is {limit:,}. Store what is large by "
+                "app.put(value) and pass what that gives, or pass the name of a file.",
                 size=size,
                 limit=limit,
             )
@@ -132,6 +135,7 @@ class Sender:
         self, prepared: Sequence[Prepared], own: bytes, batch: str = "", offset: int = 0, joins: tuple[Join, ...] = ()
     ) -> Call:
         """A chunk of calls as a node's writer sends it; `own`: the options that travel with each."""
+        __tracebackhide__ = True
         options = self._options
         return Call(
             step=self._name,

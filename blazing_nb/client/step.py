@@ -14,6 +14,7 @@ import msgspec
 from blazing_nb.client import schedule
 from blazing_nb.client.batch import Batch
 from blazing_nb.client.code import describe
+from blazing_nb.client.hint import Hinting
 from blazing_nb.client.operation import Operation
 from blazing_nb.client.option import Limits, Options, call_options
 from blazing_nb.client.parameter import Parameters
@@ -26,7 +27,7 @@ from blazing_nb.core.markup import card, drawn
 from blazing_nb.core.name import check_name
 from blazing_nb.core.policy import Policy
 from blazing_nb.core.replay import Invocation, replaying
-from blazing_nb.errors import UsageError
+from blazing_nb.errors import InvalidArguments, UsageError
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
@@ -37,7 +38,7 @@ DEFAULT = Policy()
 UNLIMITED = Limits()
 
 
-class Step:
+class Step(Hinting):
     """What `@app.step` returns. Calling it calls the function here; `enqueue` and `map` send operations to workers.
 
     Examples:
@@ -47,6 +48,10 @@ class Step:
         >>> square.enqueue(3).result(timeout=10), square(3)
         (9, 9)
     """
+
+    _called = dict.fromkeys(
+        ("delay", "submit", "apply_async", "send", "remote", "apply"), "enqueue, which gives a handle"
+    )
 
     def __init__(
         self,
@@ -158,6 +163,7 @@ class Step:
                 ...
             blazing_nb.errors.InvalidArguments: ...
         """
+        __tracebackhide__ = True
         results = Results(1)
         return Operation(self.app, self._sender.send(args, kwargs, results), results, 0)
 
@@ -298,13 +304,19 @@ class Step:
         return self.app.store.pause(self.name, False)
 
     def map(
-        self, items: Iterable[Any], *, name: str | None = None, resume: bool = False, node_id: str | None = None
+        self,
+        items: Iterable[Any],
+        *others: Iterable[Any],
+        name: str | None = None,
+        resume: bool = False,
+        node_id: str | None = None,
     ) -> Batch:
         """Send one call for each item, in chunks; the handle of all.
 
         Args:
             items: each is the one positional argument of a call; read lazily. The operations of a batch are
                 dependencies, each of its own call.
+            others: refused; several arguments a call are for `starmap`.
             name: records the batch in the store, so that any kernel can `app.attach(name)`.
             resume: continue a batch of that name that exists: as many items as it holds are skipped.
             node_id: write as this node, instead of the app's.
@@ -322,6 +334,11 @@ class Step:
             >>> double.map(range(6), name="evens", resume=True).results(timeout=10)  # sends two
             [0, 2, 4, 6, 8, 10]
         """
+        __tracebackhide__ = True
+        if others:
+            raise InvalidArguments(
+                f"map gives each call one argument. Several: {self.name}.starmap(zip(first, second)).", step=self.name
+            )
         each = items.operations() if isinstance(items, Batch) else items
         return self._map(((item,) for item in each), name, resume, node_id)
 
@@ -340,6 +357,7 @@ class Step:
             >>> power.starmap([(2, 3), (3, 2)]).results(timeout=10)
             [8, 9]
         """
+        __tracebackhide__ = True
         return self._map((tuple(item) for item in items), name, resume, node_id)
 
     def imap(
@@ -371,6 +389,7 @@ class Step:
             >>> len(double.code())  # bytes
             12
         """
+        __tracebackhide__ = True
         session = self.app.session
         if self._code is None or self._code[0] != session:
             record = describe(self.function, self.name, self.policy)
@@ -381,6 +400,7 @@ class Step:
         return self._code[1]
 
     def _map(self, calls: Iterable[tuple[Any, ...]], name: str | None, resume: bool, node_id: str | None) -> Batch:
+        __tracebackhide__ = True
         sender = self._sender
         return sender.extend(Batch(self.app, sender.begin(name, resume), name=name), calls, node_id)
 

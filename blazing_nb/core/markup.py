@@ -60,7 +60,9 @@ def line(thing: object) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], total: int | None = None) -> Html:
-    """The first rows, and how many there are beyond them."""
+    """The first rows, and how many there are beyond them. A column of which nothing is known is left out."""
+    said = [at for at in range(len(head)) if any(row[at] not in ("", None) for row in rows[:SHOWN])]
+    head, rows = [head[at] for at in said], [[row[at] for at in said] for row in rows]
     top = "".join(f"<th>{cell(title)}</th>" for title in head)
     body = "".join("<tr>" + "".join(f"<td>{cell(value)}</td>" for value in row) + "</tr>" for row in rows[:SHOWN])
     beyond = (len(rows) if total is None else total) - SHOWN
@@ -116,6 +118,11 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, hours = whole // 60, whole // 3600
     return f"{hours}:{minutes % 60:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def span(seconds: float) -> str:
+    """How long something took, with the unit that fits: `0.427 ms`, `12 ms`, `3.2 s`."""
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.1 else f"{seconds:.3g} s" if seconds < 60 else duration(seconds)
 
 
 def _rate(rate: float) -> str:

@@ -79,6 +79,11 @@ def test_bad_input_is_one_line_with_a_hint(shell: InteractiveShell, url: str, li
         magic(shell, line)
 
 
+def test_an_unknown_verb_is_told_what_it_may_mean(shell: InteractiveShell) -> None:
+    with pytest.raises(UsageError, match=r"has no verb 'statsu'. Did you mean 'status'\? There are: up, down,"):
+        magic(shell, "statsu")
+
+
 def test_help_prints_and_goes_on(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     assert magic(shell, "") is None
     assert magic(shell, "up --help") is None
