@@ -262,6 +262,8 @@ class Operation(Hinting):
             raise UsageError(f"stream is one of {', '.join(filter(None, STREAMS))}, or None for all, not {stream!r}.")
         if follow:
             return self._follow(stream, timeout)
+        if timeout is not None:
+            raise UsageError("timeout= is for follow=True: what is there already is read at once.")
         return "".join(self.output().texts(stream))
 
     def output(self) -> Output:

@@ -239,9 +239,16 @@ def record(step: Step, rule: Rule, name: str | None, args: Sequence[Any], kwargs
     """Record it in the store; as it was before, it keeps its next tick."""
     app, options, code = step.app, step._options, step.code()
     name = check_name(name or step.name, "schedule name")
-    if options.key or options.delay_ms or options.at_ms or options.expires_at_ms or options.durability:
+    if (
+        options.key
+        or options.delay_ms
+        or options.at_ms
+        or options.expires_at_ms
+        or options.durability
+        or options.block_s
+    ):
         raise UsageError(
-            "A schedule's operations have no key=, delay=, at=, durability= or moment of expiry of their own."
+            "A schedule's operations have no key=, delay=, at=, durability=, block= or moment of expiry of their own."
         )
     prepared = step._sender.prepare(tuple(args), dict(kwargs))
     content = (step.name, code, rule, options.prio, options.expires_ms, options.call, prepared)

@@ -69,6 +69,8 @@ class Sender:
     def begin(self, name: str | None, resume: bool) -> list[Range]:
         """What a batch of that name holds already."""
         if name is None:
+            if resume:
+                raise UsageError("resume= continues a batch of a name: give it, name=...")
             return []
         ranges = self._app.recorded(check_name(name, "batch name"), resume)
         if ranges and not resume:

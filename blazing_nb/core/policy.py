@@ -6,6 +6,8 @@ import msgspec
 
 HEARTBEATS_PER_LEASE = 3
 DEATHS = 3
+ASYNC_SLOTS = 1000
+"""Coroutines that one worker runs at once."""
 
 
 def backoff_ms(attempt: int, base_ms: int, cap_ms: int, random: float) -> int:

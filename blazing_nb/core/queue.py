@@ -12,8 +12,8 @@ from blazing_nb.core.claim import Claims
 from blazing_nb.core.entry import PARKED, Dot, Entry, Row
 from blazing_nb.core.join import Tally
 from blazing_nb.core.ledger import Ledger
+from blazing_nb.core.policy import DEATHS
 
-DEATHS = 3
 NEVER_MS = 9_000_000_000_000_000
 
 

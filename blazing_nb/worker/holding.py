@@ -10,7 +10,7 @@ from blazing_nb.core.codec import code_of
 from blazing_nb.core.effect import Effect
 from blazing_nb.store.request import Follow, Group
 from blazing_nb.store.store import Store
-from blazing_nb.worker.job import Finished, Job, Next
+from blazing_nb.worker.job import Finished, Job, Next, step_of
 from blazing_nb.worker.journal import about
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Batch:
     def tell(self, executed: Callable[[str, bytes], None]) -> None:
         """Say of each operation that was executed its step and the hash of its code."""
         for job in (row.job for row in self.rows if row.body):
-            executed(_step(job), code_of(job.entry[1][1]))
+            executed(step_of(job), code_of(job.entry[1][1]))
 
     def release(self, store: Store, consumer: str, refuse: Callable[[str, bytes, str], bool]) -> None:
         """Give back what this worker cannot load.
@@ -62,7 +62,7 @@ class Batch:
         ways: dict[tuple[str, str, int], list[Job]] = {}
         for row in self._returned:
             job, delay_ms = row.job, 0
-            if not row.python and not refuse(_step(job), code_of(job.entry[1][1]), row.note):
+            if not row.python and not refuse(step_of(job), code_of(job.entry[1][1]), row.note):
                 delay_ms = min(RELEASE_CAP_MS, RELEASE_BASE_MS << min(job.claim.spent, 6))
             ways.setdefault((row.note, row.python, delay_ms), []).append(job)
         for (note, python, delay_ms), jobs in ways.items():
@@ -119,10 +119,6 @@ class Holding:
     def groups(self) -> list[tuple[str, list[str], list[int]]]:
         """Everything held, as `release` wants it."""
         return _release_groups(self._jobs.values())
-
-
-def _step(job: Job) -> str:
-    return job.claim.segment.partition(":")[0]
 
 
 def _group(segment: str, rows: list[Finished], held: int, payloads: list[bytes]) -> Group:

@@ -182,9 +182,6 @@ class AsyncLane:
         self.held += len(jobs)
         self._loop.call_soon_threadsafe(self._begin, jobs)
 
-    waiting = False
-    """Nothing waits here: every operation has its task."""
-
     def learn(self, run_us: list[int]) -> None:
         """Every coroutine is claimed as there is room."""
 

@@ -42,7 +42,6 @@ class ProcessLane:
     """Claims one operation a free process. The processes start with the first operation."""
 
     name = "process"
-    waiting = False
 
     def __init__(
         self,

@@ -9,13 +9,13 @@ from collections.abc import Container
 import msgspec
 
 from blazing_nb.core.metrics import difference, mean
+from blazing_nb.core.policy import ASYNC_SLOTS
 from blazing_nb.core.scaling import Adapt, Decision, Load, Memory, StepLoad, decide
 from blazing_nb.core.snapshot import Snapshot, Step
 from blazing_nb.core.supervision import Setting
 from blazing_nb.store import query
 from blazing_nb.store.store import Store
 
-ASYNC_SLOTS = 1000
 RECENT_S = 30.0
 """Service times are those of the last half minute, where something ended in it."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from blazing_nb import __version__
 from blazing_nb.core.markup import line
 from blazing_nb.core.name import check_name
+from blazing_nb.core.policy import ASYNC_SLOTS
 from blazing_nb.core.supervision import Setting
 from blazing_nb.errors import UsageError
 from blazing_nb.store import embedded, query
@@ -38,7 +39,6 @@ from blazing_nb.worker.warmup import Warmup
 
 log = logging.getLogger(__name__)
 REACH_S = 2.0
-ASYNC_SLOTS = 1000
 
 
 class Worker:
