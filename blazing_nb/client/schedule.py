@@ -239,14 +239,8 @@ def record(step: Step, rule: Rule, name: str | None, args: Sequence[Any], kwargs
     """Record it in the store; as it was before, it keeps its next tick."""
     app, options, code = step.app, step._options, step.code()
     name = check_name(name or step.name, "schedule name")
-    if (
-        options.key
-        or options.delay_ms
-        or options.at_ms
-        or options.expires_at_ms
-        or options.durability
-        or options.block_s
-    ):
+    own = (options.key, options.delay_ms, options.at_ms, options.expires_at_ms, options.durability, options.block_s)
+    if any(own):
         raise UsageError(
             "A schedule's operations have no key=, delay=, at=, durability=, block= or moment of expiry of their own."
         )

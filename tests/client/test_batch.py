@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -183,3 +183,17 @@ def test_a_kernel_killed_in_the_middle_of_map_loses_nothing_that_was_acknowledge
     assert app.attach("killed").results(60) == list(range(1, count + 1))
     assert app.snapshot().steps[0].enqueued == count
     worker.close()
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        lambda step: step.map([1], resume=True),
+        lambda step: step.enqueue(1).logs(timeout=1.0),
+        lambda step: step.options(block=1.0).every("5m"),
+    ],
+    ids=["resume", "logs", "block"],
+)
+def test_an_option_that_would_be_ignored_is_refused(app: Blazing, ignored: Callable[[Any], object]) -> None:
+    with pytest.raises(errors.UsageError, match=r"name=|follow=True|block="):
+        ignored(app.step(double))
