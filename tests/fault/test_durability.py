@@ -17,7 +17,8 @@ from tests.condition import until
 from tests.deployment import HOST, Deployment, ask, free_ports, valkey
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "durability.md"
-ROWS = {level: cells.split(" | ") for level, cells in re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.read_text(), re.M)}
+TABLE = PAGE.read_text().partition("## What each survives")[2].partition("\n## ")[0]
+ROWS = {level: cells.split(" | ") for level, cells in re.findall(r"^\| `(\w+)` \| (.+) \|$", TABLE, re.M)}
 FAULTS = ("no file", "file", "takeover", "cut")
 CELLS = [(level, fault, said) for level, cells in ROWS.items() for fault, said in zip(FAULTS, cells, strict=True)]
 
