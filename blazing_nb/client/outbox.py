@@ -39,6 +39,7 @@ from blazing_nb.errors import (
 from blazing_nb.store.join import register
 from blazing_nb.store.redo import Redo
 from blazing_nb.store.request import Chunk
+from blazing_nb.store.shards import assume_store
 from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -64,13 +65,12 @@ class Outbox:
         <Outbox of examples: 0 operations; the store is in reach>
     """
 
-    def __init__(
-        self, spool: Spool, app: str, url: str, listener: Listener, ring: KeyRing, redo: Redo, cap: int
-    ) -> None:
+    def __init__(self, spool: Spool, store: Store, listener: Listener, ring: KeyRing, redo: Redo, cap: int) -> None:
         self._spool = spool
+        app, url, shards = store.keys.app, store.url, store.count
         self._app = app
-        self._quick = Store(app, url, timeout_s=SILENCE_S, deadline_s=PATIENCE_S)
-        self._store = Store(app, url)
+        self._quick = assume_store(app, url, shards, timeout_s=SILENCE_S, deadline_s=PATIENCE_S)
+        self._store = assume_store(app, url, shards)
         self._listener = listener
         self._ring = ring
         self._redo = redo

@@ -12,15 +12,16 @@ from collections.abc import Callable
 from blazing_nb.client.listener import Listener
 from blazing_nb.client.listeners import listen
 from blazing_nb.client.node import NodeWriter
-from blazing_nb.client.outbox import Outbox
+from blazing_nb.client.outbox import PATIENCE_S, SILENCE_S, Outbox
 from blazing_nb.client.setting import AppSetting
 from blazing_nb.client.spool import open_spool
 from blazing_nb.core.name import check_name
 from blazing_nb.core.signature import KeyRing
+from blazing_nb.errors import StoreUnavailable
 from blazing_nb.store.durability import MEMORY
 from blazing_nb.store.process import unique_name
 from blazing_nb.store.redo import Redo
-from blazing_nb.store.shards import open_store
+from blazing_nb.store.shards import assume_store, open_store
 from blazing_nb.store.store import Store
 
 _numbers = iter(range(1, 1 << 62))
@@ -85,18 +86,33 @@ def _reach(app_id: str, setting: AppSetting) -> Session:
 
 
 def _spooled(app_id: str, setting: AppSetting, ring: KeyRing) -> Session:
-    store = Store(app_id, setting.address())
+    store = _assumed(app_id, setting)
     listener = outbox = redo = None
     try:
         spool = open_spool(setting.outbox, app_id, durable=setting.durability != MEMORY)
-        listener = Listener(store)
+        listener = listen(store)
         redo = Redo(store, active=setting.redo, on_back=listener.restart)
-        outbox = Outbox(spool, app_id, store.url, listener, ring, redo, setting.outbox_cap)
+        outbox = Outbox(spool, store, listener, ring, redo, setting.outbox_cap)
         outbox.check()
         return Session(app_id, store, listener, redo, outbox)
     except BaseException:
         _close(outbox, listener, redo, store)
         raise
+
+
+def _assumed(app_id: str, setting: AppSetting) -> Store:
+    """With as many shards as is said, or as the app has where its store answers within a second."""
+    url = setting.address()
+    count = setting.shards
+    if count is None:
+        asked = Store(app_id, url, timeout_s=SILENCE_S, deadline_s=PATIENCE_S)
+        try:
+            count = asked.created_with(None)
+        except StoreUnavailable:
+            count = 1
+        finally:
+            asked.close()
+    return assume_store(app_id, url, count)
 
 
 def _close(outbox: Outbox | None, listener: Listener | None, redo: Redo | None, store: Store) -> None:

@@ -7,7 +7,8 @@ import os
 import msgspec
 
 from blazing_nb.core.name import check_name
-from blazing_nb.errors import NotSharded, UsageError
+from blazing_nb.core.shard import MOST
+from blazing_nb.errors import UsageError
 from blazing_nb.store.durability import MEMORY, check_level
 
 PAYLOAD_LIMIT, PAYLOAD_MOST = 1 << 20, 32 << 20
@@ -15,7 +16,7 @@ SEGMENT_CAP = OUTBOX_CAP = 1_000_000
 
 
 class AppSetting(msgspec.Struct, frozen=True):
-    """The options of `Blazing`; see there. Raises `UsageError` and `NotSharded` where they do not fit."""
+    """The options of `Blazing`; see there. Raises `UsageError` where they do not fit."""
 
     url: str | None = None
     node_id: str | None = None
@@ -38,8 +39,8 @@ class AppSetting(msgspec.Struct, frozen=True):
         check_level(self.durability)
         if not isinstance(self.redo, bool):
             raise UsageError(f"redo is True or False, not {self.redo!r}.")
-        if self.outbox is not False and self.shards not in (None, 1):
-            raise NotSharded("An app of several shards has no outbox yet: leave outbox= or shards= out.")
+        if self.shards is not None and not 1 <= self.shards <= MOST:
+            raise UsageError(f"shards is 1 to {MOST}, not {self.shards}.")
 
     def address(self) -> str:
         """Where the store is; the embedded server is started where no other is named."""

@@ -77,14 +77,10 @@ def discard(store: Store) -> int:
     Raises:
         StoreUnsuitable: this user may not; nothing was deleted.
     """
-    return sum(
-        _empty(shard, store.count)
-        for shard in store.shards
-        if shard.connection().call("HEXISTS", shard.keys.meta, FIELD)
-    )
+    return sum(_empty(shard) for shard in store.shards if shard.connection().call("HEXISTS", shard.keys.meta, FIELD))
 
 
-def _empty(shard: Store, count: int) -> int:
+def _empty(shard: Store) -> int:
     connection = shard.dedicated()
     pattern = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in shard.keys.prefix) + "*"
     deleted: int = 0
@@ -99,8 +95,7 @@ def _empty(shard: Store, count: int) -> int:
                 break
         # Last, since it says that this is to be done.
         deleted += connection.call("UNLINK", shard.keys.meta)
-        if count > 1:
-            connection.call("HSETNX", shard.keys.meta, "shards", count)
+        shard.restate()
     except ScriptRefused as error:
         raise StoreUnsuitable(f"To discard, the Redis user needs +scan and +unlink besides: {error}") from error
     finally:

@@ -160,6 +160,7 @@ class Redo:
         store, window = store or self._store, self._windows[number]
         with self._doing:
             overflown, kept = window.overflown, window.begin()
+            self._store.shards[number].restate()
             for (step, digest), (record, options, limits) in list(self._steps.items()):
                 store.define(step, digest, record, options, limits)
             found = [self._again(store, chunk) for chunk in kept]

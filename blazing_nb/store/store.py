@@ -82,7 +82,7 @@ class Store:
         if shards not in (None, count):
             raise ShardsFixed(
                 f"App {self.keys.app!r} has {count} shards, fixed when it was created, not {shards}: leave shards= "
-                "out, or create an app of another name and let this one be drained.",
+                "out (with an outbox, name that number), or create an app of another name and let this one be drained.",
                 shards=count,
             )
         return count
@@ -143,7 +143,14 @@ class Store:
             "lease_ms": lease_ms,
             "info": flat({"lease_ms": lease_ms, **(info or {})}),
         }
-        return int(self.run("open", request, now_ms=now_ms))
+        incarnation = int(self.run("open", request, now_ms=now_ms))
+        self.restate()
+        return incarnation
+
+    def restate(self) -> None:
+        """Say how many shards the app has where its first one was emptied, and with it what it said."""
+        if self.count > 1 and self.keys.shard == 0:
+            self.connection().call("HSETNX", self.keys.meta, "shards", self.count)
 
     def define(
         self,

@@ -14,6 +14,7 @@ import pytest
 
 from blazing_nb import Blazing, Status, Worker, errors
 from blazing_nb.client.spool import MERGED, Spool, peek
+from blazing_nb.core.shard import shard_of, shard_of_key
 from blazing_nb.notebook.dashboard import Dashboard
 from blazing_nb.store.candidate import find_binary
 from blazing_nb.store.request import Chunk
@@ -307,3 +308,32 @@ def test_the_same_calls_are_merged_and_a_repetition_is_the_same_call(tmp_path: P
     assert sizes == [(1, 3), (4, 1), (5, 1), (9, 1), (10, MERGED), (1, 1)]
     assert spool.depth == 0
     spool.close()
+
+
+def test_an_app_of_several_shards_accepts_without_a_server_and_each_shard_gets_its_own(
+    away: Away, app_id: str, tmp_path: Path
+) -> None:
+    nodes = [next(f"n{i}" for i in range(99) if shard_of(f"n{i}", 3) == shard) for shard in range(3)]
+    with Blazing(app_id, url=away.url, outbox=str(tmp_path / "box"), shards=3, node_id=nodes[1]) as app:
+        step = app.step(same)
+        batch = step.map(range(20))
+        named = step.map(range(5), name="b")
+        assert app.outbox is not None
+        assert app.outbox.depth == 25
+        away.come()
+        assert app.outbox.wait(30)
+        keyed = [step.options(key=f"k{i}").enqueue(i) for i in range(6)]
+        own = [step.map([node], node_id=node) for node in nodes]
+        assert app.redo.kept == 34
+        worker = Worker(app_id, url=away.url, threads=1).start()
+        assert batch.results(30) == list(range(20))
+        assert (named.results(20), app.attach("b").results(20)) == (list(range(5)), list(range(5)))
+        assert [handle.result(20) for handle in keyed] == list(range(6))
+        assert [handle.results(20) for handle in own] == [[node] for node in nodes]
+        assert len({shard_of_key("same", f"k{i}", 3) for i in range(6)}) > 1
+        assert {shard.snapshot().steps[0].enqueued > 0 for shard in app.store.shards} == {True}
+        worker.close()
+    with Blazing(app_id, url=away.url, outbox=str(tmp_path / "other")) as found:
+        assert found.store.count == 3  # it was asked
+    with pytest.raises(errors.ShardsFixed, match="has 3 shards"):
+        Blazing(app_id, url=away.url, outbox=str(tmp_path / "third"), shards=2).connect()

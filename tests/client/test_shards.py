@@ -200,8 +200,6 @@ def test_what_would_have_to_be_atomic_over_shards_is_refused(apps: list[Blazing]
     assert [step.enqueued for step in before] == [0] * len(before)
     with pytest.raises(UsageError, match="one shard"):
         apps[0].step(counts).enqueue().result(20)
-    with pytest.raises(NotSharded, match="no outbox"):
-        Blazing(apps[0].app_id, shards=2, outbox=True)
 
 
 def test_a_shard_whose_claims_are_lost_gets_them_back(apps: list[Blazing], url: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from blazing_nb import Blazing, Worker, errors
+from blazing_nb.core.shard import shard_of
 from blazing_nb.store import redo as redo_module
 from blazing_nb.store import window as window_module
 from blazing_nb.store.candidate import find_binary
@@ -72,6 +74,34 @@ def test_r23_a_database_that_was_emptied_is_said_and_filled_again(
         assert app.snapshot().steps[0].succeeded == 503
         assert step.enqueue("after").result(10) == "after"
         worker.close()
+
+
+def test_r23_an_app_of_several_shards_is_filled_again_shard_by_shard(
+    own: tuple[str, int, Deployment], app_id: str
+) -> None:
+    url, port, _ = own
+    nodes = [next(f"n{i}" for i in range(99) if shard_of(f"n{i}", 3) == shard) for shard in range(3)]
+    with contextlib.ExitStack() as stack:
+        apps = [stack.enter_context(Blazing(app_id, url=url, node_id=node, shards=3)) for node in nodes]
+        worker = Worker(app_id, url=url, threads=2).start()
+        stack.callback(worker.close)
+        done = [app.step(same).map(range(40)) for app in apps]
+        assert [batch.results(20) for batch in done] == [list(range(40))] * 3
+        assert worker.wait_for_completion(20)
+        app = apps[0]
+        app.step(same).pause()
+        waiting = [app.step(same).enqueue(i) for app in apps for i in range(10)]
+        until(lambda: all(window.identity for each in apps for window in each.redo._windows if window.operations))
+        ask(port, "FLUSHALL")  # the pause is gone, too
+        until(lambda: all(each.redo.rollbacks for each in apps))
+        assert [operation.result(30) for operation in waiting] == [i for _ in apps for i in range(10)]
+        assert [each.redo.rollbacks[0].restored for each in apps] == [50, 50, 50]
+        assert worker.restored == 120  # and were not executed again
+        ids = [op.text for batch in done for op in batch.ids()]
+        assert {str(status) for status in app.statuses(ids)} == {"SUCCEEDED"}
+        assert worker.done == 150
+        with Blazing(app_id, url=url) as later:
+            assert later.store.count == 3
 
 
 def test_r23_the_next_enqueue_notices_that_the_store_went_back_and_what_was_before_goes_first(
