@@ -151,10 +151,19 @@ def test_the_links_of_the_texts_at_the_root_lead_somewhere() -> None:
         assert [link for link in links if not (ROOT / link).exists()] == [], name
 
 
-def test_the_architecture_names_every_module() -> None:
+def test_the_architecture_has_every_module_by_its_folder_and_none_that_is_not() -> None:
+    """In bold where it is explained, `**folder/one, two**`; between backquotes where it is only named."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    bold = set(re.findall(r"\w+", " ".join(re.findall(r"\*\*(.+?)\*\*", text, re.DOTALL))))
-    modules = {path.relative_to(ROOT / "blazing_nb").with_suffix("") for path in (ROOT / "blazing_nb").rglob("*.py")}
-    assert (
-        sorted(str(module) for module in modules if not module.stem.startswith("__") and module.stem not in bold) == []
-    )
+    explained = set()
+    for bold in re.findall(r"\*\*(.+?)\*\*", text, re.DOTALL):
+        folder = ""
+        for item in re.split(r"[,;|]", bold):
+            folder, _, name = " ".join(item.split()).rpartition("/") if "/" in item else (folder, "", item.strip())
+            explained.add(f"{folder}/{name}".lstrip("/"))
+    package = ROOT / "blazing_nb"
+    files = {path.relative_to(package) for path in package.rglob("*.py") if not path.stem.startswith("__")}
+    modules = {str(path.with_suffix("")) for path in files}
+    assert modules - explained == set()
+    folders = "|".join(sorted({path.parts[0] for path in files if path.parts[1:]}))
+    named = set(re.findall(rf"`((?:{folders})/\w+)`", text)) | {name for name in explained if "/" in name}
+    assert {name for name in named - modules if not (package / name).is_dir()} == set()
