@@ -94,7 +94,13 @@ def build_parser(prog: str) -> Parser:
     parser.set_defaults(verb=None)
     tree = parser.add_subparsers(metavar="VERB", parser_class=Parser)
     for verb in verbs(prog):
-        branch = tree.add_parser(verb.name, help=verb.help, description=verb.help.capitalize() + ".")
+        branch = tree.add_parser(
+            verb.name,
+            help=verb.help,
+            description=f"{verb.help[0].upper()}{verb.help[1:]}.",
+            epilog="\n  ".join(["for example:", *(f"{prog} {line}" for line in verb.examples)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         branch.add_argument("--app", metavar="APP", help=f"the app (default: {DEFAULT_APP})")
         branch.add_argument("--url", help="the store; default: BLAZING_REDIS_URL, else the embedded server")
         branch.set_defaults(verb=verb)

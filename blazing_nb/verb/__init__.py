@@ -39,6 +39,7 @@ class Verb(NamedTuple):
         text: the value as a terminal prints it.
         failed: whether a terminal's exit code says so.
         quoted: its line in a notebook with what is one word in quotes, before it is split as a shell splits.
+        examples: lines that can be said, below its `--help`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Verb(NamedTuple):
     text: Callable[[Any], str] = str
     failed: Callable[[Any], bool] = lambda value: False
     quoted: Callable[[str], str] = str
+    examples: tuple[str, ...] = ()
 
 
 class Text(str):

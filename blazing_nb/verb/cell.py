@@ -113,5 +113,20 @@ def _quoted(line: str) -> str:
     return line if found is None else f"{found['head']} {shlex.quote(found['each'])} {found['tail']}"
 
 
-RUN = Verb("run", "run the cell on a worker, and show its output here", run, _run, Place.CELL)
-MAP = Verb("map", "run the cell on workers, once for each item", map_cell, _map, Place.CELL, quoted=_quoted)
+RUN = Verb(
+    "run",
+    "run the cell on a worker, and show its output here",
+    run,
+    _run,
+    Place.CELL,
+    examples=("run --name train --lane process",),
+)
+MAP = Verb(
+    "map",
+    "run the cell on workers, once for each item",
+    map_cell,
+    _map,
+    Place.CELL,
+    quoted=_quoted,
+    examples=("map page in range(1, 200) --name pages --out table",),
+)

@@ -21,4 +21,5 @@ DOCTOR = Verb(
     "look at the server, the key and the workers, and say what to do",
     doctor,
     failed=lambda found: not found.healthy,
+    examples=("doctor --app reports",),
 )

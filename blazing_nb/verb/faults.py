@@ -34,4 +34,8 @@ FAULTS = Verb(
     faults,
     _arguments,
     failed=lambda lab: not lab.holds,
+    examples=(
+        "faults kill",
+        "faults storm --seed 7",
+    ),
 )

@@ -78,14 +78,32 @@ def _paused(steps: list[str]) -> str:
     return f"paused: {', '.join(steps)}" if steps else "nothing is paused"
 
 
-PAUSE = Verb("pause", "let nobody claim these steps; what runs goes on", pause, _steps, text=_paused)
-RESUME = Verb("resume", "undo pause, and drain where no step is named", resume, _steps, text=_paused)
+PAUSE = Verb(
+    "pause",
+    "let nobody claim these steps; what runs goes on",
+    pause,
+    _steps,
+    text=_paused,
+    examples=("pause charge",),
+)
+RESUME = Verb(
+    "resume",
+    "undo pause, and drain where no step is named",
+    resume,
+    _steps,
+    text=_paused,
+    examples=(
+        "resume charge",
+        "resume",
+    ),
+)
 DRAIN = Verb(
     "drain",
     "accept nothing new, wait until the queue is empty",
     drain,
     _drain,
     failed=lambda drained: not drained.empty,
+    examples=("drain --timeout 600",),
 )
 RESTORED = Verb(
     "restored",

@@ -143,10 +143,64 @@ def _retried(found: Batch | Failed) -> str:
     return f"{len(found)} operations {'were' if isinstance(found, Batch) else 'would be'} enqueued anew"
 
 
-OPS = Verb("ops", "list operations, those that are not final first", ops, _ops, text=_listed)
-OP = Verb("op", "one operation, and what befell it", op, _op, text=_told)
-ATTACH = Verb("attach", "the handle of a batch or an operation, whoever made it", attach, _name)
-WATCH = Verb("watch", "block, and show how far it is, until it is done", watch, _watch)
-LOGS = Verb("logs", "what an operation printed", logs, _logs)
-RETRY = Verb("retry", "enqueue what ended without success anew", retry, _retry, text=_retried)
-CANCEL = Verb("cancel", "ask that it does not run, or stops", cancel, _name)
+OPS = Verb(
+    "ops",
+    "list operations, those that are not final first",
+    ops,
+    _ops,
+    text=_listed,
+    examples=(
+        "ops --status FAILED --since 3600",
+        "ops --step charge --limit 5",
+    ),
+)
+OP = Verb(
+    "op",
+    "one operation, and what befell it",
+    op,
+    _op,
+    text=_told,
+    examples=("op charge:n:etl-1:3749-7",),
+)
+ATTACH = Verb(
+    "attach",
+    "the handle of a batch or an operation, whoever made it",
+    attach,
+    _name,
+    examples=("attach charges",),
+)
+WATCH = Verb(
+    "watch",
+    "block, and show how far it is, until it is done",
+    watch,
+    _watch,
+    examples=("watch charges --timeout 60",),
+)
+LOGS = Verb(
+    "logs",
+    "what an operation printed",
+    logs,
+    _logs,
+    examples=(
+        "logs charge:n:etl-1:3749-7",
+        "logs charge:n:etl-1:3749-7 --follow",
+    ),
+)
+RETRY = Verb(
+    "retry",
+    "enqueue what ended without success anew",
+    retry,
+    _retry,
+    text=_retried,
+    examples=(
+        "retry --step charge --dry-run",
+        "retry charges",
+    ),
+)
+CANCEL = Verb(
+    "cancel",
+    "ask that it does not run, or stops",
+    cancel,
+    _name,
+    examples=("cancel charges",),
+)

@@ -99,8 +99,27 @@ def _top(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, metavar="S", help="end after so many seconds")
 
 
-WORKER = Verb("worker", "run one worker in this process until SIGTERM", worker, _worker, Place.TERMINAL)
-DEMO = Verb(
-    "demo", "parse the standard library's sources on workers, and draw what happened", demo, _demo, Place.TERMINAL
+WORKER = Verb(
+    "worker",
+    "run one worker in this process until SIGTERM",
+    worker,
+    _worker,
+    Place.TERMINAL,
+    examples=("worker --app reports --grace 60 --log-format json",),
 )
-TOP = Verb("top", "the app live in the terminal, until Ctrl-C", top, _top, Place.TERMINAL)
+DEMO = Verb(
+    "demo",
+    "parse the standard library's sources on workers, and draw what happened",
+    demo,
+    _demo,
+    Place.TERMINAL,
+    examples=("demo",),
+)
+TOP = Verb(
+    "top",
+    "the app live in the terminal, until Ctrl-C",
+    top,
+    _top,
+    Place.TERMINAL,
+    examples=("top --app reports",),
+)

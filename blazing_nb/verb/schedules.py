@@ -28,4 +28,13 @@ def _schedules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="SCHEDULE", help="which")
 
 
-SCHEDULES = Verb("schedules", "list the app's schedules; pause, resume or remove one", schedules, _schedules)
+SCHEDULES = Verb(
+    "schedules",
+    "list the app's schedules; pause, resume or remove one",
+    schedules,
+    _schedules,
+    examples=(
+        "schedules",
+        "schedules pause morning",
+    ),
+)

@@ -26,4 +26,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="a frame of this moment instead of a view")
 
 
-SEGMENTS = Verb("segments", "depths of every segment", segments, _arguments)
+SEGMENTS = Verb(
+    "segments",
+    "depths of every segment",
+    segments,
+    _arguments,
+    examples=("segments --once",),
+)

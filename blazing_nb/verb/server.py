@@ -72,6 +72,18 @@ UP = Verb(
     up,
     _up,
     text=_is_up,
+    examples=("up --app reports --workers 2",),
 )
-DOWN = Verb("down", "stop the app's workers here, and the embedded server", down, _down)
-URL = Verb("url", "where the store is, without its password", url)
+DOWN = Verb(
+    "down",
+    "stop the app's workers here, and the embedded server",
+    down,
+    _down,
+    examples=("down --app reports",),
+)
+URL = Verb(
+    "url",
+    "where the store is, without its password",
+    url,
+    examples=("url",),
+)

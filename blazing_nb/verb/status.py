@@ -39,4 +39,10 @@ def _text(snapshot: Snapshot) -> str:
     return "\n".join(lines)
 
 
-STATUS = Verb("status", "counts, depths and workers at this moment", status, text=_text)
+STATUS = Verb(
+    "status",
+    "counts, depths and workers at this moment",
+    status,
+    text=_text,
+    examples=("status --app reports",),
+)

@@ -46,5 +46,20 @@ def _key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", nargs="?", metavar="ID", help="the key to drop")
 
 
-ACL = Verb("acl", "print Redis ACL rules for a client and a worker of the app", acl, _acl)
-KEY = Verb("key", "list, stage, rotate or drop the app's signing keys", key, _key)
+ACL = Verb(
+    "acl",
+    "print Redis ACL rules for a client and a worker of the app",
+    acl,
+    _acl,
+    examples=("acl reports",),
+)
+KEY = Verb(
+    "key",
+    "list, stage, rotate or drop the app's signing keys",
+    key,
+    _key,
+    examples=(
+        "key list --app reports",
+        "key rotate --app reports",
+    ),
+)

@@ -48,6 +48,25 @@ def _timeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at", metavar="HH:MM:SS", help="say first what was executing then")
 
 
-DASHBOARD = Verb("dashboard", "all views in one, with controls", dashboard, place=Place.NOTEBOOK)
-SERVE = Verb("dashboard", "all views in one, as an application in the browser", serve, _serve, Place.TERMINAL)
-TIMELINE = Verb("timeline", "attempts as bars by worker; back in time", timeline, _timeline)
+DASHBOARD = Verb(
+    "dashboard",
+    "all views in one, with controls",
+    dashboard,
+    place=Place.NOTEBOOK,
+    examples=("dashboard",),
+)
+SERVE = Verb(
+    "dashboard",
+    "all views in one, as an application in the browser",
+    serve,
+    _serve,
+    Place.TERMINAL,
+    examples=("dashboard --app reports --theme dark",),
+)
+TIMELINE = Verb(
+    "timeline",
+    "attempts as bars by worker; back in time",
+    timeline,
+    _timeline,
+    examples=("timeline --step charge",),
+)

@@ -80,6 +80,11 @@ WORKERS = Verb(
     workers,
     _arguments,
     text=_text,
+    examples=(
+        "workers",
+        "workers 4 --threads 16",
+        "workers --adapt 1 8 --target-wait 5",
+    ),
 )
 SUPERVISOR = Verb(
     "supervisor",
@@ -87,4 +92,5 @@ SUPERVISOR = Verb(
     supervisor,
     _supervisor,
     Place.TERMINAL,
+    examples=("supervisor 4 --app reports",),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ from IPython.core.completer import ProvisionalCompleterWarning
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from blazing_nb import Blazing, Snapshot, cli
-from blazing_nb.command import verbs
+from blazing_nb import Blazing, Snapshot, Worker, cli
+from blazing_nb.command import build_parser, verbs
 from blazing_nb.errors import AppDraining
 from blazing_nb.magic import extension
 from blazing_nb.magic.completion import Completer
 from blazing_nb.notebook import SegmentDepths
 from blazing_nb.store.address import shown
+from blazing_nb.verb import Place
 
 
 @pytest.fixture
@@ -149,6 +152,34 @@ def test_every_verb_has_its_help_wherever_it_can_be_said(
         with pytest.raises(SystemExit, match="0"):
             cli.main([verb, "--help"])
     assert f"usage: {prog} {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prog", ["%blazing", "%%blazing", "blazing-nb"])
+def test_every_verb_has_examples_that_can_be_said(prog: str) -> None:
+    for verb in verbs(prog):
+        assert verb.examples
+        for line in verb.examples:
+            assert build_parser(prog).parse_args(shlex.split(verb.quoted(line))).verb is verb, line
+
+
+ELSEWHERE = {"up", "down", "workers", "faults"}
+"""They start or stop processes of this machine: they run in the tests of their own."""
+
+
+def test_the_examples_of_the_verbs_run(
+    url: str, app_id: str, fresh_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Blazing(app_id, url=url) as app, closing(Worker(app_id, url=url).start()):
+        charge = app.step(fail, name="charge")
+        charge.map(["a", "b"], name="charges").wait(20)
+        charge.cron("0 0 1 1 *", name="morning", args=["x"])
+        for verb in verbs("blazing-nb"):
+            if verb.place is Place.TERMINAL or verb.name in ELSEWHERE:
+                continue
+            for line in verb.examples:
+                words = shlex.split(line.replace("charge:n:etl-1:3749-7", app.attach("charges")[0].id))
+                assert cli.main([*words, "--app", app_id, "--url", url]) in (0, int(verb.name == "doctor")), line
+                assert capsys.readouterr().out or verb.name == "logs", line
 
 
 def test_the_command_line_prints_what_the_magic_returns(
