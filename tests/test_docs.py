@@ -145,6 +145,12 @@ def test_the_measured_figures_of_the_readme_are_those_of_the_results() -> None:
     assert found and found[0] == found[1] + table.table() + found[2]
 
 
+def test_the_table_of_durability_in_the_readme_is_the_one_that_is_executed() -> None:
+    pages = (ROOT / "README.md", DOCS / "explanation" / "durability.md")
+    tables = [page.read_text(encoding="utf-8").partition("\n| level |")[2].partition("\n\n")[0] for page in pages]
+    assert tables[0] == tables[1] and "not acknowledged" in tables[0]
+
+
 def test_the_links_of_the_texts_at_the_root_lead_somewhere() -> None:
     for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"):
         links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))

@@ -194,7 +194,8 @@ def _launch(binary: Binary, data: Path, socket: str, guard: int) -> tuple[Server
         )
     server = Server(socket, process.pid, started_at(process.pid) or "", binary.brand, binary.version, str(data))
     draft = _record().with_suffix(".tmp")
-    draft.write_bytes(msgspec.json.encode(server))
+    with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(server))
     draft.replace(_record())
     return server, process
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from blazing_nb.core.name import check_name
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import NotShared
-from blazing_nb.store.home import file_name, home
+from blazing_nb.store.home import file_name, home, private
 from blazing_nb.store.secret import load_ring, read_ring, write_ring
 
 
@@ -36,7 +36,7 @@ def give(owner: str, purpose: str, ring: KeyRing, apps: Iterable[str]) -> None:
     for grant in wanted:
         if grant.path.exists() and read_ring(grant.path).keys == ring.keys:
             continue
-        grant.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private(grant.path.parent)
         write_ring(grant.path, ring)
     for grant in set(given(owner)) - wanted:
         if grant.purpose == purpose:

@@ -28,6 +28,13 @@ def home() -> Path:
     return path
 
 
+def private(folder: Path) -> None:
+    """Make it with mode 0700 where it is missing, and so those above it: `mkdir(parents=True)` leaves these open."""
+    if not folder.exists():
+        private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def file_name(app_id: str) -> str:
     """An app's name as part of a file's name: one to one, never a path."""
     return quote(app_id, safe="")

@@ -17,7 +17,7 @@ from typing import IO, TypeVar
 import msgspec
 
 from blazing_nb.core.supervision import Orders, State
-from blazing_nb.store.home import file_name, home
+from blazing_nb.store.home import file_name, home, private
 from blazing_nb.store.process import is_alive
 
 Record = TypeVar("Record", Orders, State)
@@ -34,14 +34,14 @@ class Station:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Held by whoever reads and changes the orders. The system drops it with its process."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private(self.folder)
         with open(os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600), "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def guard(self) -> IO[str] | None:
         """The locked guard, to be kept open; None where a supervisor holds it."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private(self.folder)
         file = open(os.open(self.folder / "guard", os.O_CREAT | os.O_RDWR, 0o600), "w")  # noqa: SIM115 - kept open
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
