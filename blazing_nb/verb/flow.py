@@ -111,4 +111,5 @@ RESTORED = Verb(
     restored,
     _decision,
     text=str,
+    examples=("restored", "restored adopt"),
 )
