@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -83,6 +83,28 @@ def records(incarnation: int, groups: Sequence[Group], bodies: Sequence[bytes]) 
         body if body[:1] in LIVE else body[:1] + tokens[claim] + body[1:]
         for claim, body in zip(claims, bodies, strict=True)
     ]
+
+
+class TurnRequest(NamedTuple):
+    """What `Store.turn` takes, as one value."""
+
+    worker: str
+    incarnation: int
+    groups: Sequence[Group]
+    bodies: Sequence[bytes]
+    lanes: Sequence[tuple[int, Sequence[str]]]
+    held: int
+    python: str
+    payloads: Sequence[bytes]
+    effects: Mapping[str, Sequence[Effect]] | None
+
+    def parts(self) -> tuple[dict[str, Any], list[bytes]]:
+        """As the script takes it: the request, and what travels beside."""
+        worker, incarnation, groups, bodies, lanes, held, python, payloads, effects = self
+        request: dict[str, Any] = {"worker": worker, "incarnation": str(incarnation), "groups": groups}
+        request |= {"lanes": lanes, "held": held, "python": python}
+        values = add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
+        return request, [*records(incarnation, groups, bodies), *payloads, *values]
 
 
 def add_effects(request: dict[str, Any], effects: Mapping[str, Sequence[Effect]], before: int) -> list[bytes]:

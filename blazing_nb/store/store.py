@@ -18,7 +18,7 @@ from blazing_nb.core.name import check_name
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import ScriptRefused, ShardsFixed
 from blazing_nb.store import script, server
-from blazing_nb.store.connection import Connection, Reply
+from blazing_nb.store.connection import Argument, Connection, Reply
 from blazing_nb.store.connections import Connections
 from blazing_nb.store.durability import Durability
 from blazing_nb.store.home import file_name
@@ -35,7 +35,7 @@ from blazing_nb.store.reply import (
     parse_status,
     parse_turn,
 )
-from blazing_nb.store.request import Chunk, Group, add_effects, flat, parts, records
+from blazing_nb.store.request import Chunk, Group, TurnRequest, add_effects, flat, parts, records
 from blazing_nb.store.server import Admission
 from blazing_nb.store.topology import route
 
@@ -348,10 +348,14 @@ class Store:
         operations the worker holds beside them. `python`: its minor version ("3.11"), for what others could not load.
         `payloads`: of what follows, by its number. `effects`: of operations (segment:id), done with their commit.
         """
-        request = {"worker": worker, "incarnation": str(incarnation), "groups": groups, "lanes": lanes, "held": held}
-        values = add_effects(request, effects, len(bodies) + len(payloads)) if effects else []
-        rows = records(incarnation, groups, bodies)
-        return parse_turn(self.run("turn", {**request, "python": python}, *rows, *payloads, *values, now_ms=now_ms))
+        turn = TurnRequest(worker, incarnation, groups, bodies, lanes, held, python, payloads, effects)
+        request, blobs = turn.parts()
+        return parse_turn(self.run("turn", request, *blobs, now_ms=now_ms))
+
+    def turn_words(self, turn: TurnRequest) -> list[Argument]:
+        """The same turn as one command, for a `Courier`; the server may not know the script."""
+        request, blobs = turn.parts()
+        return ["EVALSHA", script.load("turn").sha, 1, self.keys.meta, "", _pack(request), *blobs]
 
     def reassert(
         self,

@@ -6,6 +6,7 @@ A worker has one post for each shard of its app. They share its lanes: what one 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,9 +15,12 @@ from typing import NamedTuple
 from blazing_nb.core.code import PYTHON
 from blazing_nb.errors import StoreError
 from blazing_nb.store.bell import Bell
-from blazing_nb.store.reply import Claim, Turn
+from blazing_nb.store.courier import Courier
+from blazing_nb.store.reply import Claim, Turn, parse_turn
+from blazing_nb.store.request import TurnRequest
 from blazing_nb.store.store import Store
 from blazing_nb.worker.commits import Commits
+from blazing_nb.worker.flight import Flights
 from blazing_nb.worker.gauge import Gauge
 from blazing_nb.worker.heartbeat import Heartbeat, Progress
 from blazing_nb.worker.holding import Batch, Holding
@@ -71,7 +75,14 @@ class Post:
         self._line.attend(self)
         self.idle_s = min(IDLE_S, self._line.timeout_s / 2)
         self.commits = Commits(store, active=bench.redoes)
-        self.batch: Batch | None = None
+        self.flights = Flights(store, self.commits)
+        self.enough = 1
+        """So many outcomes are worth a turn beside one that is under way."""
+        self.overlaps = False
+        """Whether turns may overlap at all."""
+        self._unsettled: deque[Batch] = deque()
+        """What was sent and not answered: to be sent again."""
+        self._leaving = False
         self.heartbeat: Heartbeat | None = None
         self.consumer = ""
         self.term = self.done = self.fenced = 0
@@ -88,6 +99,7 @@ class Post:
 
     def register(self, term: int, info: Mapping[str, str | int], tell: Info, progress: Callable[[], Progress]) -> None:
         """Become known under a new incarnation; what was held under the last one is dropped when it comes."""
+        self._unsettled.extend(self.flights.drop())
         if self.consumer and self.commits.look():
             self._offer()
         self._incarnation = self.store.open_worker(self._worker_id, self._lease_ms, info)
@@ -119,11 +131,13 @@ class Post:
     @property
     def busy(self) -> bool:
         """Whether something of this shard is not committed yet."""
-        return bool(self.holding or self.finished or self.batch)
+        return bool(self.holding or self.finished or self._unsettled or self.flights)
 
     @property
     def due_s(self) -> float:
         """The monotonic moment at which to claim again, rung or not."""
+        if self._is_full:
+            return math.inf
         return max(self._due_s, self.away_s) if self.away else self._due_s
 
     @property
@@ -144,12 +158,22 @@ class Post:
     @property
     def wants(self) -> bool:
         """Whether there may be something to claim."""
-        return not self.away and (self.rung or time.monotonic() >= self._due_s)
+        return not self.away and not self._is_full and (self.rung or time.monotonic() >= self._due_s)
 
     @property
     def has_to_turn(self) -> bool:
         """Whether something waits to be committed, or somebody to be heard."""
-        return not self.away and bool(self.finished or self.batch or self.called)
+        if self.away or self._is_full:
+            return False
+        if not self.flights or self.called or self._unsettled:
+            return bool(self.finished or self._unsettled or self.called)
+        idle = len(self.holding) == self.flights.committing + len(self.finished)
+        return len(self.finished) >= (1 if idle else self.enough)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether a turn has to come back first. What was lost is asked for where none is under way."""
+        return self.flights.full or (bool(self.flights) and self.recovery.due)
 
     def turn(self, asks: bool, share: tuple[int, int], elsewhere: int) -> bool:
         """Commit what has finished, and claim a share of the lanes' room; whether that was more than nothing.
@@ -163,26 +187,68 @@ class Post:
         batch = self._take()
         if batch:
             self._bench.on_commit()
-        held = len(self.holding) - len(batch.rows) + elsewhere
+        flights = self.flights
+        held = len(self.holding) - len(batch.rows) - flights.committing + flights.claiming + elsewhere
         asks = asks and not (self.alone and held)
         lanes = self._demand(*share) if asks else []
         asks &= bool(lanes) or not self._is_short(*share)  # whose share is nothing has not asked, and looks again
+        rooms = [(room, steps) for _, room, steps in lanes]
+        work = batch.groups, batch.bodies, rooms, held, PYTHON, batch.payloads, batch.effects
+        request = TurnRequest(self.consumer, self._incarnation, *work)
+        if held and self._depart(request, batch, asks, lanes):
+            return bool(lanes)
         connection = self.store.connection()
         retries, generation = connection.retries, self.commits.generation
         restored = self.commits.restored
-        turn = self.commits.guard(connection, lambda: self._send(batch, lanes, held))
+        turn = self.commits.guard(connection, lambda: self.store.turn(**request._asdict()))
         if turn is None:
             self._offer()
             self._rest(RESTS_S[self.commits.restored > restored])
             return False
+        if connection.retries != retries:
+            self._doubt()
+        self._end(batch, asks, turn, generation)
+        return bool(lanes)
+
+    def _depart(self, request: TurnRequest, batch: Batch, asks: bool, lanes: list[tuple[Lane, int, list[str]]]) -> bool:
+        """Send a turn that `land` ends; False where it has to be waited for."""
+        if not self.overlaps or len(self._unsettled) > 1 or self.recovery.due:
+            return False
+        room = [(lane, room) for lane, room, _ in lanes]
+        if not self.flights.begin(self.store.turn_words(request), batch, asks, room):
+            return False
+        self._unsettled.remove(batch)
+        if asks:
+            self.rung, self._due_s = False, time.monotonic() + self.idle_s
+        return True
+
+    def land(self, courier: Courier) -> None:
+        """A turn has come back, or is given up: then what it was to commit is sent again."""
+        reply = courier.answer()
+        flight = self.flights.end(courier)
+        self._unsettled.appendleft(flight.batch)
+        if reply is None:
+            self._doubt()
+            self.rung = True
+            return
+        try:
+            self._end(flight.batch, flight.asks, parse_turn(reply), flight.generation)
+        except StoreError:
+            self.recovery.begin()
+            raise
+
+    def _doubt(self) -> None:
+        """A reply was lost: it may have brought something; and what broke one socket may have broken all."""
+        self.recovery.begin()
+        self.bell.forget()
+        self.own_bell.forget()
+
+    def _end(self, batch: Batch, asks: bool, turn: Turn, generation: int) -> None:
         claims = turn.claims
         self.commits.keep(self.consumer, self._incarnation, batch, turn.lost, generation)
         batch.release(self.store, self.consumer, self._bench.roster.refuse)
         self._settle(batch, turn)
-        if connection.retries != retries:
-            self.recovery.begin()
-            self.forget()  # what broke one socket may have broken all
-        if self.recovery.due:
+        if self.recovery.due and not self.flights:
             known = [*self.holding.keys(), *(f"{c.segment}:{e[0].decode()}" for c in claims for e in c.entries)]
             claims = [*claims, *self.store.recover(self.consumer, known)]
             self.recovery.asked()
@@ -191,25 +257,11 @@ class Post:
             self._bench.on_cancels(turn.cancels)
         self._next(turn, bool(claims), asks)
         self.away_s = self._pause_s = 0.0
-        return bool(lanes)
-
-    def _send(self, batch: Batch, lanes: list[tuple[int, list[str]]], held: int) -> Turn:
-        return self.store.turn(
-            self.consumer,
-            self._incarnation,
-            batch.groups,
-            batch.bodies,
-            lanes,
-            held=held,
-            python=PYTHON,
-            payloads=batch.payloads,
-            effects=batch.effects,
-        )
 
     def _offer(self) -> None:
         """The store went back: what was to be committed has finished, too. It may have been committed, unheard."""
-        if self.batch is not None:
-            self.commits.keep(self.consumer, self._incarnation, self.batch, (), -1)
+        for batch in (*self._unsettled, *self.flights.batches):
+            self.commits.keep(self.consumer, self._incarnation, batch, (), -1)
 
     def _rest(self, seconds: float) -> None:
         """Claim after a moment, so that what others had finished is there by then. Nothing but work done twice depends
@@ -219,26 +271,27 @@ class Post:
 
     def _take(self) -> Batch:
         """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
-        if self.batch is None:
-            self.batch = self.holding.take(self.finished, self.term)
-            for index, times in self.batch.run_us.items():
+        if not self._unsettled:
+            batch = self.holding.take(self.finished, self.term)
+            for index, times in batch.run_us.items():
                 self._bench.lanes[index].held -= len(times)
-        return self.batch
+            self._unsettled.append(batch)
+        return self._unsettled[0]
 
-    def _demand(self, part: int, of: int) -> list[tuple[int, list[str]]]:
+    def _demand(self, part: int, of: int) -> list[tuple[Lane, int, list[str]]]:
         """What each lane has room for. One that is full is asked for with the commit that frees it."""
         roster = self._bench.roster
         wanted = [
-            (min((lane.room + part) // of, CLAIM_LIMIT), roster.steps(name))
+            (lane, min((lane.room + part) // of, CLAIM_LIMIT), roster.steps(name))
             for name, lane in zip(LANES, self._bench.lanes, strict=True)
         ]
-        return [(room, steps) for room, steps in wanted if room and steps]
+        return [(lane, room, steps) for lane, room, steps in wanted if room and steps]
 
     def _is_short(self, part: int, of: int) -> bool:
         return any(0 < lane.room < of - part for lane in self._bench.lanes)
 
     def _settle(self, batch: Batch, turn: Turn) -> None:
-        self.batch = None
+        self._unsettled.remove(batch)
         self.done += turn.accepted
         self.fenced += len(turn.lost) + len(batch.dropped)
         for lost in turn.lost:
@@ -264,7 +317,8 @@ class Post:
             index = LANES.index(self._bench.roster.lane(claim.segment.partition(":")[0]))
             jobs = self._jobs(index, claim, now_ms, now_ns)
             self.holding.add(jobs)
-            self._bench.lanes[index].put(jobs)
+            if not self._leaving:
+                self._bench.lanes[index].put(jobs)
 
     def _jobs(self, lane: int, claim: Claim, now_ms: int, now_ns: int) -> list[Job]:
         term, incarnation, segment = self.term, self._incarnation, claim.segment
@@ -330,10 +384,14 @@ class Post:
     # -- leaving -----------------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Commit what is finished, give back the rest, retire. Where the store is away, the lease says it later."""
+        """Commit what is finished, give back the rest (what is on its way here too), retire. Where the store is away,
+        the lease says it later."""
         self.stop()
+        self._leaving, self.overlaps = True, False
         try:
-            while self.finished or self.batch:
+            for courier in self.flights.couriers:
+                self.land(courier)
+            while self.finished or self._unsettled:
                 self.turn(False, (0, 1), 0)
             # Before the lanes stop: what that interrupts has not ended, it goes on elsewhere.
             self.store.release(self.consumer, self.holding.groups())
@@ -353,6 +411,7 @@ class Post:
 
     def forget(self) -> None:
         """Ask for nothing any more."""
+        self.flights.drop()
         self.commits.close()
         self.bell.forget()
         self.own_bell.forget()

@@ -47,7 +47,9 @@ class Posts:
             if not alone:
                 shard.connections.deadline_s = SHARD_DEADLINE_S
             rows: deque[Finished] = finished if alone else deque()
-            self._posts.append(Post(shard, bench, self._worker_id, self._lease_ms, rows))
+            post = Post(shard, bench, self._worker_id, self._lease_ms, rows)
+            post.overlaps = alone
+            self._posts.append(post)
         self._url, self._app = store.url, store.keys.app
         self.order = list(self._posts)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from blazing_nb.errors import StoreError
+from blazing_nb.store.bell import Bell
+from blazing_nb.store.courier import Courier
 from blazing_nb.store.process import is_traced
 from blazing_nb.store.store import Store
 from blazing_nb.worker.instruction import Instructions
@@ -27,6 +29,8 @@ from blazing_nb.worker.warmup import Warmup
 log = logging.getLogger(__name__)
 TELL_S = 1.0
 LOG_S = 0.3
+FULL = 1 << 30
+"""So many outcomes there never are: none wakes a loop that waits for a turn to come back."""
 
 
 class Equipment(NamedTuple):
@@ -169,11 +173,14 @@ class TurnLoop:
             self._give_back(surplus)
         self._posts.sort(self._outbox.finished)
         for post in list(self._posts.order):
-            if post.has_to_turn or (post.wants and self._has_room()):
+            if self._may_turn(post):
                 self._turn(post)
         self._posts.sort(self._outbox.finished)
-        if not any(post.has_to_turn or (post.wants and self._has_room()) for post in self._posts):
+        if not any(map(self._may_turn, self._posts)):
             self._wait(selector)
+
+    def _may_turn(self, post: Post) -> bool:
+        return post.has_to_turn or (post.wants and self._has_room())
 
     @property
     def _claims(self) -> bool:
@@ -203,10 +210,19 @@ class TurnLoop:
         if served:
             order.remove(post)
             order.append(post)
+        self._turned()
+
+    def _turned(self) -> None:
+        """After a turn: who waits for the end of all is told, and from how many outcomes on the next is worth it."""
         if not self._posts.busy:
             with self._drained:
                 self._drained.notify_all()
-        self._outbox.threshold = max(1, min(self._lanes.threads.batch // 2, self._posts.held))
+        batch, flying = self._lanes.threads.batch, [len(post.flights) for post in self._posts]
+        for post in self._posts:
+            post.enough = max(1, min(batch, self._posts.held))
+        # A half is worth a turn where none is under way; beside another, a whole batch.
+        enough = max(1, min(batch if any(flying) else batch // 2, self._posts.held))
+        self._outbox.threshold = FULL if all(post.flights.full for post in self._posts) else enough
 
     def _give_back(self, jobs: list[Job]) -> None:
         try:
@@ -225,32 +241,46 @@ class TurnLoop:
         roomy = self._lanes.roomy() if ready and not draining else set()
         steps = self._roster.awaited(roomy)
         listening = {bell: post for post in self._posts if not post.away for bell in post.listen(steps)}
+        flying = {courier: post for post in self._posts for courier in post.flights.couriers}
         timeout = self._patience_s(ready)
         self._wakeup.waiting = True
-        if self._outbox.finished or self._stopping.is_set() or self._posts.lease_lost or claims != self._claims:
+        if self._is_called() or claims != self._claims:
             self._wakeup.waiting = False
             return
-        for bell in listening:
-            selector.register(bell, selectors.EVENT_READ)
+        sockets: list[Bell | Courier] = [*listening, *flying]
+        for awaited in sockets:
+            selector.register(awaited, selectors.EVENT_READ)
         heard = {key.fileobj for key, _ in selector.select(timeout)}
         self._wakeup.waiting = False
+        for awaited in sockets:
+            selector.unregister(awaited)
         for bell, post in listening.items():
-            selector.unregister(bell)
             if bell in heard:
                 rung = bell.answer()
                 if rung is not None:
                     post.heard(rung, roomy)
                 post.rung |= bell.broken  # the store may be another one by now
+        for courier, post in flying.items():
+            if courier in heard or time.monotonic() >= courier.overdue_s:
+                post.land(courier)
+                self._turned()
         if self._wakeup.heard in heard:
             self._wakeup.clear()
         self._lanes.threads.hasten()
+
+    def _is_called(self) -> bool:
+        """Whether something has come up that no socket tells of."""
+        unsorted = len(self._posts) > 1 and bool(self._outbox.finished)
+        due = any(post.has_to_turn for post in self._posts)
+        return unsorted or due or self._stopping.is_set() or self._posts.lease_lost
 
     def _patience_s(self, ready: bool) -> float:
         """How long to sleep at most."""
         now, timeout = time.monotonic(), IDLE_S
         if ready:
             timeout = min(timeout, min(post.due_s for post in self._posts) - now)
-        timeout = min(timeout, *(post.patience_s for post in self._posts))
+        for post in self._posts:
+            timeout = min(timeout, post.patience_s, post.flights.overdue_s - now)
         if self._catcher:
             timeout = min(timeout, LOG_S)
         timeout = min(timeout, self._instructions.ends_s - now)
