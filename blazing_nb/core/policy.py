@@ -8,6 +8,8 @@ HEARTBEATS_PER_LEASE = 3
 DEATHS = 3
 ASYNC_SLOTS = 1000
 """Coroutines that one worker runs at once."""
+GROWTH = 8
+"""Few operations tell little of the next: a batch grows in steps."""
 
 
 def backoff_ms(attempt: int, base_ms: int, cap_ms: int, random: float) -> int:
@@ -16,8 +18,11 @@ def backoff_ms(attempt: int, base_ms: int, cap_ms: int, random: float) -> int:
 
 
 def next_batch(size: int, took_ms: float, target_ms: float = 5.0, low: int = 1, high: int = 256) -> int:
-    """Double while a batch takes less than the target, halve otherwise; bounded by [low, high]."""
-    wanted = size * 2 if took_ms < target_ms else size // 2
+    """As many as would take the target, at most `GROWTH` times as many as now; half where a batch takes longer.
+
+    Bounded by [low, high].
+    """
+    wanted = min(GROWTH * size, int(size * target_ms / max(took_ms, 0.001))) if took_ms < target_ms else size // 2
     return max(low, min(high, wanted))
 
 

@@ -33,6 +33,8 @@ class Bell:
         self._given_s = self._wait_s + min(LATE_S, connection.timeout_s)
         self.broken = False
         """Whether the last answer was that the connection is gone."""
+        self.missed = False
+        """Whether a token may have been taken that nobody heard of."""
 
     @property
     def listening(self) -> bool:
@@ -51,6 +53,7 @@ class Bell:
         """Ask for a token of any of `keys`, unless asked for them already; False where the store cannot be reached."""
         if self._raw is not None and self.patience_s > 0 and self._keys.issuperset(keys):
             return True
+        self.missed |= self.listening
         if self._raw is not None and self.patience_s == 0:
             self._connection.doubt(silent=True)
         self.forget()
@@ -81,7 +84,7 @@ class Bell:
 
     def _fail(self, error: Exception) -> None:
         log.info("bell: %s", error)
-        self._failed_at, self.broken = time.monotonic(), True
+        self._failed_at, self.broken, self.missed = time.monotonic(), True, True
         self._connection.doubt()
 
     def forget(self) -> None:

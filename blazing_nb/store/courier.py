@@ -17,9 +17,8 @@ class Courier:
     """Carries one call at a time: `send`, then `answer` once `fileno` is readable. It never tries again: what it could
     not carry may have arrived, and whoever sent it decides."""
 
-    def __init__(self, connection: Connection, timeout_s: float) -> None:
-        self._connection = connection
-        self._timeout_s = timeout_s
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self._raw: Any = None
         self.overdue_s = 0.0
         """The monotonic moment after which no answer is to be expected."""
@@ -32,12 +31,12 @@ class Courier:
     def send(self, *words: Argument) -> bool:
         """Send one command; False where the store could not be reached."""
         try:
-            raw = self._connection.open(*words)
+            raw = self.connection.open(*words)
             raw.send_packed_command(packed(raw, words), check_health=False)
         except TRANSIENT as error:
             self._fail(error)
             return False
-        self._raw, self.overdue_s = raw, time.monotonic() + self._timeout_s
+        self._raw, self.overdue_s = raw, time.monotonic() + self.connection.timeout_s
         return True
 
     def fileno(self) -> int:
@@ -60,7 +59,7 @@ class Courier:
 
     def _fail(self, error: Exception) -> None:
         log.info("a turn did not come back: %s", error)
-        self._connection.doubt()
+        self.connection.doubt()
 
     def forget(self) -> None:
         """Drop a call under way with its socket: its answer can never be read as another's."""

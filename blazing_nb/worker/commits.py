@@ -97,6 +97,19 @@ class Commits:
             finally:
                 self._sending = False
 
+    def pass_by(self, connection: Connection, send: Callable[[], bool]) -> bool:
+        """What `send` answers; False, and nothing was sent, where the store is to be looked at first (`guard` does)."""
+        connection.on_connect = self._meet
+        if self._fresh:
+            return False
+        self._sending = True
+        try:
+            return send()
+        except Reconnected:
+            return False
+        finally:
+            self._sending = False
+
     def _meet(self) -> None:
         """A socket is new."""
         self._fresh = True

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from blazing_nb.store.connection import Argument
 from blazing_nb.store.courier import Courier
 from blazing_nb.store.store import Store
+from blazing_nb.worker.commits import Commits
 from blazing_nb.worker.holding import Batch
 from blazing_nb.worker.lanes import Lane
 
@@ -25,13 +26,16 @@ class Flight(NamedTuple):
     batch: Batch
     asks: bool
     room: list[tuple[Lane, int]]
+    generation: int
+    """Of what is kept of commits, when it was sent."""
 
 
 class Flights:
     """In the order in which they began."""
 
-    def __init__(self, store: Store) -> None:
-        self._free = [Courier(store.dedicated(), store.timeout_s) for _ in range(MOST)]
+    def __init__(self, store: Store, commits: Commits) -> None:
+        self._free = [Courier(store.dedicated()) for _ in range(MOST)]
+        self._commits = commits
         self._flights: deque[Flight] = deque()
 
     def __len__(self) -> int:
@@ -44,6 +48,10 @@ class Flights:
     @property
     def couriers(self) -> list[Courier]:
         return [flight.courier for flight in self._flights]
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [flight.batch for flight in self._flights]
 
     @property
     def committing(self) -> int:
@@ -62,13 +70,13 @@ class Flights:
 
     def begin(self, words: list[Argument], batch: Batch, asks: bool, room: list[tuple[Lane, int]]) -> bool:
         """Send a turn; False where the store could not be reached. Its room is held until it ends."""
-        courier = self._free.pop()
-        if not courier.send(*words):
+        courier, generation = self._free.pop(), self._commits.generation
+        if not self._commits.pass_by(courier.connection, lambda: courier.send(*words)):
             self._free.append(courier)
             return False
         for lane, n in room:
             lane.held += n
-        self._flights.append(Flight(courier, batch, asks, room))
+        self._flights.append(Flight(courier, batch, asks, room, generation))
         return True
 
     def end(self, courier: Courier) -> Flight:

@@ -131,7 +131,7 @@ class Post:
     @property
     def busy(self) -> bool:
         """Whether something of this shard is not committed yet."""
-        return bool(self.holding or self.finished or self._unsettled or self.flights)
+        return bool(self.holding or self.finished or self.flights) or any(self._unsettled)
 
     @property
     def due_s(self) -> float:
@@ -165,8 +165,8 @@ class Post:
         """Whether something waits to be committed, or somebody to be heard."""
         if self.away or self._is_full:
             return False
-        if not self.flights or self.called or self._unsettled:
-            return bool(self.finished or self._unsettled or self.called)
+        if not self.flights or self.called or any(self._unsettled):
+            return bool(self.finished or self.called) or any(self._unsettled)
         idle = len(self.holding) == self.flights.committing + len(self.finished)
         return len(self.finished) >= (1 if idle else self.enough)
 
@@ -271,6 +271,8 @@ class Post:
 
     def _take(self) -> Batch:
         """What to commit: a batch that was sent before and not answered, else what is finished; it frees its slots."""
+        while self._unsettled and not self._unsettled[0]:
+            self._unsettled.popleft()
         if not self._unsettled:
             batch = self.holding.take(self.finished, self.term)
             for index, times in batch.run_us.items():
@@ -364,6 +366,8 @@ class Post:
         if steps:
             self.bell.listen([keys.bell(step) for step in steps])
         self.own_bell.listen([keys.bell("@" + self.consumer)])
+        if self.own_bell.missed:  # it may have said that there is a first step: nothing else would make a turn then
+            self.own_bell.missed, self.called = False, True
         return [bell for bell in (self.bell, self.own_bell) if bell.listening]
 
     @property
@@ -391,7 +395,7 @@ class Post:
         try:
             for courier in self.flights.couriers:
                 self.land(courier)
-            while self.finished or self._unsettled:
+            while self.finished or any(self._unsettled):
                 self.turn(False, (0, 1), 0)
             # Before the lanes stop: what that interrupts has not ended, it goes on elsewhere.
             self.store.release(self.consumer, self.holding.groups())
