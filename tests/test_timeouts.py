@@ -55,7 +55,7 @@ def test_every_kind_of_connection_has_a_timeout_for_connecting_and_for_answers(u
         connection.close()
 
 
-def test_only_connection_and_bell_speak_to_a_socket() -> None:
-    """So that their bounds are everybody's."""
+def test_only_connection_bell_and_courier_speak_to_a_socket() -> None:
+    """So that their bounds are everybody's; a courier's is its connection's."""
     users = {path.name for path in PACKAGE.rglob("*.py") if "send_packed_command" in path.read_text()}
-    assert users <= {"connection.py", "bell.py"}
+    assert users <= {"connection.py", "bell.py", "courier.py"}
