@@ -1,6 +1,6 @@
 """The same operation, results kept and collected, with us and with other queues, each with its own best settings.
 
-python -m benchmarks.peers --peers celery,dramatiq,huey,rq --ops 5000 --repeat 3 --json
+python -m benchmarks.peers --peers celery,dramatiq,huey,rq,dask,ipyparallel --ops 5000 --repeat 3 --json
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from rich.table import Table
 from benchmarks.server import server
 
 ROOT = Path(__file__).parents[1]
-PEERS = ("celery", "dramatiq", "huey", "rq")
+PEERS = ("celery", "dramatiq", "huey", "rq", "dask", "ipyparallel", "ipyparallel_chunked")
 # hiredis for all of them, as we have it too.
-REQUIREMENTS = ("celery[redis]>=5.6", "kombu>=5.7", "dramatiq[redis]>=2", "hiredis>=3", "huey>=3", "rq>=2")
+REQUIREMENTS = (
+    *("celery[redis]>=5.6", "kombu>=5.7", "dramatiq[redis]>=2", "hiredis>=3", "huey>=3", "rq>=2"),
+    *("distributed>=2026.1", "ipyparallel>=9"),
+)
 FIGURES = {"map": "map_per_s", "p50": "p50_ms", "p99": "p99_ms"}
 STOP_S = 60
 Report = dict[str, Any]

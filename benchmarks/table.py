@@ -16,6 +16,11 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- measured: python -m benchmarks.table -->\n).*?(<!-- end -->)", re.DOTALL)
 QUEUES = {"ours": "blazing_nb", "celery": "Celery", "dramatiq": "dramatiq", "huey": "huey", "rq": "RQ"}
+QUEUES |= {
+    "dask": "dask.distributed",
+    "ipyparallel": "ipyparallel",
+    "ipyparallel_chunked": "ipyparallel, 100 calls a task,",
+}
 
 
 def main() -> int:
@@ -31,7 +36,7 @@ def table() -> str:
     rows = [
         "| | operations a second | ours to it | idle round trip, p50 | ours to it | again after `kill -9` |",
         "|---|---|---|---|---|---|",
-        *(_row(peers, recovery, key) for key in QUEUES),
+        *(_row(peers, recovery, key) for key in QUEUES if key in peers),
         "",
         f"{peers['ops']:,} calls of `add(int, int)` with results kept and collected, each queue at its best of several "
         f"settings, {runs}; {peers['server']}, {peers['machine']}, {peers['date']}; kills: {recovery['date']}, the "
