@@ -34,19 +34,23 @@ class Claims:
         self, worker: str, incarnation: int, budget: int, steps: list[str], now_ms: int, python: str = ""
     ) -> list[Dot]:
         taken: list[Dot] = []
-        if self._alone(worker, incarnation, steps, now_ms, taken):
+        if self._alone((worker, incarnation, python), steps, now_ms, taken):
             return taken
         for step in steps:
             if budget > 0:
                 budget -= self._take_step(step, (worker, incarnation, python), budget, now_ms, taken)
         return taken
 
-    def _alone(self, worker: str, incarnation: int, steps: list[str], now_ms: int, taken: list[Dot]) -> bool:
+    def _alone(self, taker: tuple[str, int, str], steps: list[str], now_ms: int, taken: list[Dot]) -> bool:
         """An operation under which two workers died runs alone; who holds something drains for it first."""
+        worker, incarnation, python = taker
         suspects = [
             dot
             for dot in self._due(now_ms, solo=True)
-            if dot.step in steps and dot.step not in self.paused and self._allowance(dot.step, now_ms) > 0
+            if dot.step in steps
+            and dot.step not in self.paused
+            and self._allowance(dot.step, now_ms) > 0
+            and self._ledger.live[dot].need in ("", python)
         ]
         if not suspects:
             return False

@@ -223,16 +223,21 @@ class Queue:
     def release(
         self, worker: str, rows: Iterable[tuple[Dot, int]], now_ms: int, delay_ms: int = 0, need: str = ""
     ) -> int:
-        """A worker gives back what it will not run: neither a death nor a failure. `need`: only workers of that Python
-        get it from now on."""
+        """A worker gives back what it will not run: neither a death nor a failure; what was to be cancelled ends so.
+        `need`: only workers of that Python get it from now on. How many are live."""
         now_ms, released = self.clock(now_ms), 0
         for dot, claims in rows:
             entry = self.live.get(dot)
-            if entry is not None and entry.owner == worker and entry.claims == claims:
+            if entry is None or entry.owner != worker or entry.claims != claims:
+                continue
+            if entry.cancel:
+                self.ledger.finish(dot, "C", f"0-{claims}")
+            else:
                 entry.releases += 1
                 entry.need = need or entry.need
                 self.ledger.park(dot, now_ms + delay_ms)
                 released += 1
+        self.ledger.settle(now_ms)
         return released
 
     def cancel(self, dot: Dot, now_ms: int, *, waiting: bool = False) -> str:

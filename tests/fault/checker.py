@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import collections
 import heapq
+import math
 from typing import Any, NamedTuple
+
+from tests.fault.awaited import GO, Awaited
 
 WAITING, CLAIMED, PARKED, FINAL = "waiting", "claimed", "parked", "final"
 BUDGETS = 3
@@ -18,13 +21,31 @@ SHOWN = 20
 class Op:
     """What the events said of one operation."""
 
-    __slots__ = ("claim", "deaths", "due", "failures", "holder", "owner", "releases", "state", "token")
+    __slots__ = (
+        "asked",
+        "claim",
+        "deadline",
+        "deaths",
+        "due",
+        "failures",
+        "holder",
+        "need",
+        "onto",
+        "owner",
+        "releases",
+        "state",
+        "token",
+        "waits",
+    )
 
-    def __init__(self) -> None:
-        self.state = WAITING
+    def __init__(self, state: str = WAITING, deadline: float = 0.0) -> None:
+        self.state, self.deadline = state, deadline
         self.owner = self.holder = ""
         self.claim = 0
-        self.deaths = self.failures = self.releases = 0
+        self.deaths = self.failures = self.releases = self.waits = 0
+        self.asked = False
+        self.need = ""
+        self.onto: tuple[str, str] | None = None
         self.token = ""
         self.due = 0.0
 
@@ -37,7 +58,11 @@ class Parked(NamedTuple):
 
 
 class Checker:
-    """Feed it with `see`; `violations` is empty where all is well."""
+    """Feed it with `see`; `violations` is empty where all is well.
+
+    What the events do not say is told before: `awaited` (by operation), `suspends` and `attempts` (by operation and
+    claim, as workers counted them), `caps` and `rates` (ms between two, burst) by step, `pythons` by worker.
+    """
 
     def __init__(self) -> None:
         self.ops: dict[tuple[str, str], Op] = {}
@@ -53,6 +78,16 @@ class Checker:
         self._given_up: collections.Counter[float] = collections.Counter()
         self._lease_end: dict[str, float] = {}
         self._died: dict[tuple[str, str], float] = {}
+        self.awaited: dict[tuple[str, str], Awaited] = {}
+        self.suspends: dict[tuple[tuple[str, str], int], Awaited] = {}
+        self.attempts: dict[tuple[tuple[str, str], int], int] = {}
+        self.caps: dict[str, int] = {}
+        self.rates: dict[str, tuple[int, int]] = {}
+        self.pythons: dict[str, str] = {}
+        self._flight: collections.Counter[str] = collections.Counter()
+        self._at: dict[str, list[float]] = collections.defaultdict(list)
+        self._paused: set[str] = set()
+        self._ticks: set[str] = set()
 
     def demand(self, holds: bool, text: str) -> None:
         if not holds and len(self.violations) < SHOWN:
@@ -65,12 +100,14 @@ class Checker:
 
     # -- events
 
-    def enqueued(self, now: float, name: str, incarnation: str, first: int, n: int) -> None:
+    def enqueued(self, now: float, name: str, incarnation: str, first: int, n: int, deadline: float = 0) -> None:
+        delayed = name.split(":")[1] == "d"
         for counter in range(int(first), int(first) + int(n)):
             key = (name, f"{incarnation}-{counter}")
             self.demand(key not in self.ops, f"I2, I18: {key} was enqueued twice")
-            self.ops[key] = Op()
-        self.waiting[name] += int(n)
+            self.ops[key] = Op(PARKED if delayed else WAITING, float(deadline))
+            self.ops[key].due = math.inf  # until it is parked anew
+        self.waiting[name] += 0 if delayed else int(n)
 
     def claimed(self, now: float, worker: str, given: list[Any]) -> None:
         self._claimed_at = now
@@ -83,7 +120,10 @@ class Checker:
                 was = self._claim((name, entry), int(claim), worker, now)
                 from_parked[step] += was == PARKED
                 taken[step] += 1
+                self._flight[step] += 1
+                self._at[step].append(now)
         for step, n in taken.items():
+            self._limited(step)
             # I14: what is due has its share, so that a rescued operation does not wait behind fresh ones.
             self._waited[step] = self._waited[step] + 1 if due_before[step] and not from_parked[step] else 0
             self.demand(self._waited[step] <= 4, f"I14: {n} fresh ones of {step} went before what was due")
@@ -99,7 +139,8 @@ class Checker:
             return ""
         self.demand(op.state in (WAITING, PARKED), f"I7: {key} is {op.state} by {op.owner} and was claimed by {worker}")
         self.demand(claim == op.claim + 1, f"I5, I6: claim {claim} of {key} follows {op.claim}")
-        spent = op.failures + op.deaths + op.releases
+        spent = op.failures + op.deaths + op.releases + op.waits
+        self._may_run(key, op, claim, worker, now)
         self.demand(claim <= spent + 1, f"I13: claim {claim} of {key} after {spent} that ended")
         was, op.state, op.owner, op.claim = op.state, CLAIMED, worker, claim
         op.holder = worker
@@ -113,6 +154,39 @@ class Checker:
         if died is not None:
             self.recovery_ms.append(now - died)
         return was
+
+    def _may_run(self, key: tuple[str, str], op: Op, claim: int, worker: str, now: float) -> None:
+        step = key[0].partition(":")[0]
+        awaited, attempt = self.awaited.get(key), self.attempts.get((key, claim), op.failures + 1)
+        if awaited is not None:
+            verdict = awaited.verdict(self._letter)
+            self.demand(verdict == GO, f"I11: {key} was claimed, and what it awaits is {verdict or 'open'}")
+        self.demand(not op.asked, f"W17: {key} was claimed again after its cancel was asked")
+        self.demand(
+            not 0 < op.deadline <= now, f"deadline: {key} was claimed {now - op.deadline} ms after its deadline"
+        )
+        self.demand(step not in self._paused, f"pause: {key} was claimed while {step} is paused")
+        self.demand(attempt == op.failures + 1, f"I13: {key} counts attempt {attempt} after {op.failures} failures")
+        python = self.pythons.get(worker.partition(".")[0], op.need)
+        self.demand(op.need in ("", python), f"python: {key} needs {op.need} and was given to {python}")
+
+    def _limited(self, step: str) -> None:
+        in_flight = self._flight[step]
+        self.demand(in_flight <= self.caps.get(step, in_flight), f"cap: {in_flight} of {step} are in flight")
+        if step in self.rates:
+            between, burst = self.rates[step]
+            last = self._at[step][-1]
+            for i, at in enumerate(reversed(self._at[step]), 1):
+                self.demand(i <= burst + (last - at) / between + 1e-6, f"rate: {i} of {step} in {last - at} ms")
+
+    def _letter(self, key: tuple[str, str]) -> str:
+        """How it ended; of a flow that went on, how its last stage did."""
+        op = self.ops.get(key)
+        if op is None:
+            return "?"
+        if op.state != FINAL:
+            return ""
+        return self._letter(op.onto) if op.onto else op.token[0]
 
     def _is_due(self, step: str, now: float) -> bool:
         heap = self._due[step]
@@ -146,7 +220,13 @@ class Checker:
             self.demand(op.state != FINAL, f"I3: {key} was committed by {op.token} and by {head}")
             if op.state == WAITING:
                 self.waiting[name] -= 1
-            if head[0] in "SF":
+            self._flight[name.partition(":")[0]] -= op.state == CLAIMED
+            self.demand(not op.onto or head[0] == "S", f"{key} ended as {head}, and something follows it")
+            self.demand(head[0] != "X" or 0 < op.deadline <= now, f"deadline: {key} expired before its deadline")
+            if head.startswith("F0-"):
+                verdict = self.awaited[key].verdict(self._letter) if key in self.awaited else "F"
+                self.demand(verdict == "F", f"I11: the store ended {key} as failed, and what it awaits is {verdict}")
+            elif head[0] in "SF":
                 token = f"{op.owner.rpartition('.')[2]}-{op.claim}"
                 self.demand(op.state == CLAIMED and head[1:] == token, f"I4: {key} of {token} was committed by {head}")
             if head[0] == "L":
@@ -165,13 +245,15 @@ class Checker:
         last = (op.holder, op.claim) == (worker, claim)
         self.demand(last or claim > op.claim, f"I4: claim {claim} of {key} by {worker} was {op.holder}'s")
         self.waiting[name] -= op.state == WAITING
+        self._flight[name.partition(":")[0]] += op.state != CLAIMED
         op.state, op.owner, op.claim = CLAIMED, worker, claim
 
     def parked(self, due: float, name: str, entry: str) -> None:
         op = self.ops[name, entry]
         self.demand(op.state == CLAIMED, f"I7: {(name, entry)} is {op.state} and was parked")
+        self._flight[name.partition(":")[0]] -= 1
         op.state, op.owner, op.due = PARKED, "", due
-        if op.deaths < BUDGETS - 1:  # those that run alone have a register of their own
+        if op.deaths < BUDGETS - 1 and not op.need:  # what runs alone, or on one Python, has a register of its own
             heapq.heappush(self._due[name.partition(":")[0]], Parked(due, (name, entry)))
 
     def failed(self, now: float, name: str, entry: str, token: str) -> None:
@@ -180,8 +262,38 @@ class Checker:
         self.demand(token == held, f"I4: attempt {token} of {(name, entry)}, held by {held}")
         op.failures += 1
 
-    def released(self, now: float, name: str, entry: str) -> None:
+    def released(self, now: float, name: str, entry: str, need: str = "") -> None:
         self.ops[name, entry].releases += 1
+        self.ops[name, entry].need = need or self.ops[name, entry].need
+
+    def suspended(self, now: float, name: str, entry: str, claim: int, token: str) -> None:
+        op = self.ops[name, entry]
+        held = f"{op.owner.rpartition('.')[2]}-{op.claim};"
+        self.demand(op.state == CLAIMED and token == held, f"I4: {(name, entry)} of {held} was suspended by {token}")
+        op.waits += 1
+        if found := self.suspends.get(((name, entry), int(claim))):
+            self.awaited[name, entry] = found
+
+    def asked(self, now: float, name: str, entry: str) -> None:
+        self.ops[name, entry].asked = True
+
+    def followed(self, now: float, name: str, entry: str, token: str, place: str) -> None:
+        op = self.ops[name, entry]
+        held = f"{op.owner.rpartition('.')[2]}-{op.claim};"
+        self.demand(
+            op.state == CLAIMED and token == held, f"I4: what follows {(name, entry)} of {held} came by {token}"
+        )
+        self.demand(not op.onto, f"I3: two operations follow {(name, entry)}")
+        self.demand(not op.asked, f"W17: {(name, entry)} goes on, and its cancel was asked")
+        child, _, id_ = place.partition("|")[2].rpartition(":")
+        op.onto = (child, id_)
+
+    def paused(self, now: float, step: str, flag: int) -> None:
+        (self._paused.add if flag else self._paused.discard)(step)
+
+    def ticked(self, now: float, mark: str) -> None:
+        self.demand(mark not in self._ticks, f"I2: the tick {mark} was fired twice")
+        self._ticks.add(mark)
 
     def died(self, now: float, name: str, entry: str, worker: str) -> None:
         op = self.ops[name, entry]

@@ -20,11 +20,22 @@ end
 
 POINTS = [
     # file, before what, what is written
-    ("enqueue", "tally(q.step, {enqueued = n, ", "witness('enqueued', now, name, q.incarnation, q.first, n)\n"),
+    ("enqueue", "if q.prio == 'd' then", "witness('enqueued', now, name, q.incarnation, q.first, n, deadline or 0)\n"),
     ("_park", "  redis.call('XCLAIM', P .. 'seg:' .. name, 'w', '@parked'", "  witness('parked', due, name, id)\n"),
     ("_again", "  park(name, id, now + tonumber(delay))", "  witness('failed', now, name, id, token)\n"),
-    ("release", "      park(name, id, now + q.delay_ms)", "      witness('released', now, name, id)\n"),
+    ("release", "      park(name, id, now + q.delay_ms)", "      witness('released', now, name, id, q.need)\n"),
     ("_rescue", "    redis.call('HSET', live, 'death:'", "    witness('died', now, name, row[1], worker)\n"),
+    ("_suspend", "  redis.call('HINCRBY', live, 'waits', 1)", "  witness('suspended', now, name, id, claims, token)\n"),
+    ("_cancel", "  redis.call('RPUSH', P .. 'cancels:' .. worker,", "  witness('asked', 0, name, id)\n"),
+    (
+        "_follow",
+        "  return record .. cmsgpack.pack(place), place",
+        "  witness('followed', now, name, id, token, place)\n",
+    ),
+    ("_follow", "  WRITTEN[name] = (WRITTEN", "  witness('enqueued', now, name, incarnation, counter, 1)\n"),
+    ("pause", "if q.paused == 1 then", "witness('paused', 0, q.step, q.paused)\n"),
+    ("tick", "    redis.call('SET', uniq,", "    witness('enqueued', now, name, incarnation, counter, 1)\n"),
+    ("tick", "    fired = fired + 1", "    witness('ticked', now, mark)\n"),
     (
         "_rescue",
         "  redis.call('ZREM', P .. 'workers', worker)",

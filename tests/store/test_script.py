@@ -457,6 +457,39 @@ def die_with(bench: Bench, n: int) -> None:
     bench.pass_ms(1500, bench.b)
 
 
+def test_what_was_to_be_cancelled_ends_so_where_its_worker_gives_it_back(bench: Bench) -> None:
+    """It ran again, although its cancel was asked: found by the simulation (wide, seed 34)."""
+    bench.enqueue(2)
+    ids_ = [id_ for id_, _ in ids(bench.claim(bench.a))]
+    op = OperationId("f", "n", "n1", bench.node, 1)
+    assert bench.store.cancel([op], now_ms=bench.now) == ["ASKED"]
+    group = ("f:n:n1", ids_, [1, 1])
+    assert [bench.store.release(bench.a, [group], now_ms=bench.now) for _ in range(2)] == [1, 0]
+    [row] = bench.store.status([op])
+    assert row.record.startswith(b"C0-1;")
+    assert [id_ for id_, _ in ids(bench.claim(bench.b))] == ids_[1:]
+    totals = bench.totals()
+    assert (totals["cancelled"], totals["released"]) == (1, 1)
+    assert bench.store.connection().call("HGET", f"{bench.store.keys.prefix}stats:f", "flight") == b"1"
+
+
+def test_what_runs_alone_and_needs_a_python_is_given_to_no_other(bench: Bench) -> None:
+    bench.enqueue(1)
+    [(id_, claim)] = ids(bench.claim(bench.a))
+    bench.store.release(bench.a, [("f:n:n1", [id_], [claim])], need="3.99", now_ms=bench.now)
+    for _ in range(2):
+        name = bench.open("c")
+        taken = bench.store.turn(name, bench.workers[name], [], [], [(1, ["f"])], python="3.99", now_ms=bench.now)
+        assert [id_ for id_, _ in ids(taken.claims)] == [id_]
+        bench.store.retire(name, now_ms=bench.now)
+        bench.now += 5000
+    assert len(member(bench, "solo")) == 1
+    for python, given in (("", 0), ("3.11", 0), ("3.99", 1)):
+        name = bench.open(f"p{python}")
+        turn = bench.store.turn(name, bench.workers[name], [], [], [(1, ["f"])], python=python, now_ms=bench.now)
+        assert (len(turn.claims), turn.alone) == (given, bool(given))
+
+
 def test_an_operation_under_which_two_workers_died_runs_alone(bench: Bench) -> None:
     """W14: the third death is then its own, and no neighbour's."""
     bench.enqueue(3)

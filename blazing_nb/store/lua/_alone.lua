@@ -10,7 +10,8 @@ local function suspect(lanes, now)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'solo', '-inf', now, 'LIMIT', 0, 64)) do
     local step = string.match(member, '^[^:]*')
     if serves[step] and allowance(step, now) > 0 and redis.call('SISMEMBER', P .. 'paused', step) == 0 then
-      return member, step
+      local need = redis.call('HGET', P .. 'live:' .. (string.gsub(member, '|', ':')), 'need')
+      if not need or need == PYTHON then return member, step end
     end
   end
 end

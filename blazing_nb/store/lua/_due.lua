@@ -1,8 +1,9 @@
 -- Shared: taking what is parked and due, for one worker. `needs` names what only workers of some Python can load, as
 -- `<python>:<step>`; such a worker takes it from `need:<python>:<step>` as all take from `parked:<step>`.
-local NEEDS = {}
+local NEEDS, PYTHON = {}, ''
 
 local function read_needs(python)
+  PYTHON = python
   for _, field in ipairs(redis.call('HKEYS', P .. 'needs')) do
     local other, step = string.match(field, '^([^:]*):(.*)$')
     if other == python then NEEDS[step] = field end
