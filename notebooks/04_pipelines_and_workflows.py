@@ -75,7 +75,7 @@ flow.enqueue("Iceland").result(timeout=30)
 from IPython.display import HTML, display
 
 countries = sorted(gapminder.country.unique())
-items = flow.map(countries, name="countries")
+items = flow.map(countries)
 while items.done_count < len(items) // 3:
     time.sleep(0.01)
 display(HTML(items._repr_html_()))  # as it is now
@@ -151,7 +151,7 @@ china.logs().splitlines()
 
 # %%
 some = sorted({*countries[::4], "China", "Norway"})
-found = dict(zip(some, best_degree.map(some, name="degrees").results(timeout=100), strict=True))
+found = dict(zip(some, best_degree.map(some).results(timeout=100), strict=True))
 calls = {step.step: step for step in app.snapshot().steps}["miss"]
 print("calls of miss:", calls.enqueued, "- each final once:", calls.succeeded)
 

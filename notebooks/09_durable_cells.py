@@ -25,13 +25,15 @@ import random
 
 # %load_ext blazing_nb
 # %blazing up --app cells
-app.workers.start(2, lease=1.0)
+app.workers.start(2, lease=1.0)  # the short lease is for the last section
+
 # %% [markdown]
 # ## A durable cell
 #
-# `%%blazing run` sends the text of the cell with the variables that it reads, `points` and `hits` here, functions with what they use. A worker runs it;
-# what it prints and displays appears below it. `--wait` blocks until it is done; without it the cell returns at once, and its output
-# goes on arriving while you work elsewhere.
+# `%%blazing run` sends the text of the cell with the variables that it reads, `points` and `hits` here, functions with what they use. A
+# worker runs it; what it prints and displays appears below it. `--wait` blocks until it is done; without it the cell returns at once, and its
+# output goes on arriving while you work elsewhere. A name is given once: `--again` forgets what had it before, so that you can run the cell
+# twice.
 
 # %%
 points = 200_000
@@ -43,7 +45,7 @@ def hits(seed, points):
 
 
 # %%
-# %%blazing run --name pi --wait
+# %%blazing run --name pi --again --wait
 from IPython.display import SVG
 
 from blazing_nb import current
@@ -58,8 +60,8 @@ bar = f'<rect width="{100 * estimate / 4:.1f}" height="12" fill="#0072b2"/>'
 SVG(f'<svg xmlns="http://www.w3.org/2000/svg" width="100" height="12"><title>pi, of 4</title>{bar}</svg>')
 
 # %% [markdown]
-# `found` and `estimate` came back: they are ordinary variables of this notebook now. The cell itself is recorded under its name. Restart the kernel, if
-# you like, even while it runs: `attach` shows its output so far, and goes on following.
+# `found` and `estimate` came back: they are ordinary variables of this notebook now. The cell itself is recorded under its name, and any
+# kernel that has the app finds it by `attach`: this one after a restart, too.
 
 # %%
 # run = %blazing attach pi
@@ -70,8 +72,9 @@ run.result()["estimate"]
 # %% [markdown]
 # ## A kernel is killed
 #
-# Now really: another kernel, as a second notebook would have it, sends a cell to the same app, and is killed with SIGKILL while the cell runs. The
-# cell does not notice. Here, in this kernel, `attach` finds it, with what it had printed before, and waits for its end.
+# Now really: a second kernel, as another notebook would have it, sends a cell to the same app, and is killed with SIGKILL while the cell runs.
+# (Most of the code starts and kills that kernel; skip it.) The cell does not notice. Here, in this kernel, `attach` finds it, with what it
+# had printed before, and waits for its end.
 
 # %%
 from jupyter_client.manager import KernelManager
@@ -83,7 +86,7 @@ client.start_channels()
 client.wait_for_ready(timeout=60)
 sent = client.execute("%load_ext blazing_nb\n%blazing up --app cells", reply=True, timeout=60)
 sent = client.execute(
-    """%%blazing run --name survivor
+    """%%blazing run --name survivor --again
 import time
 
 for part in range(10):
@@ -107,10 +110,10 @@ survivor.logs().splitlines()[-1], survivor.result()["answer"]
 # %% [markdown]
 # ## Once for each item
 #
-# The value is a batch, with a name too if you give one.
+# `%%blazing map` runs the cell for each item, on all workers at once. Its value is a batch, whose results are the values of the last line.
 
 # %%
-# %%blazing map seed in range(8) --name seeds --wait
+# %%blazing map seed in range(8) --name seeds --again --wait
 4 * hits(seed, points) / points
 
 # %%
@@ -120,20 +123,20 @@ print(f"{min(estimates):.3f} to {max(estimates):.3f}")
 # %% [markdown]
 # ## A cell that fails
 #
-# The error has the cell's own line numbers. `reproduce()` brings its text and variables here and runs it, so that `%debug` could look into it.
+# The error has the cell's own lines. `reproduce()` brings its text and variables here and runs it, so that `%debug` can look into it.
 
 # %%
 shares = {"a": 3, "b": 0}
 
 # %%
-# %%blazing run --name shares
+# %%blazing run --name shares --again
 for name, share in shares.items():
     print(name, hits(0, 5 * points) / share)
 
 # %%
 # failed = %blazing attach shares
 error = failed.exception(20)
-print(next(line for line in str(error.__cause__).splitlines() if "<cell" in line))
+print(error.__cause__)
 try:
     failed.reproduce()
 except ZeroDivisionError as again:

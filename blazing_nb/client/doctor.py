@@ -204,7 +204,12 @@ def _server(app: Blazing) -> Iterator[Finding]:
     used, limit = app.store.memory()
     full = bool(limit) and used > MEMORY_SHARE * limit
     advice = "Nothing is enqueued now: shorten retentions, drain, or raise maxmemory." if full else ""
-    yield Finding("memory", BAD if full else GOOD, f"{used:,} bytes used of {f'{limit:,}' if limit else 'any'}", advice)
+    yield Finding(
+        "memory",
+        BAD if full else GOOD,
+        f"{used / 1e6:,.1f} MB used{f' of {limit / 1e6:,.0f} MB' if limit else ', no limit set'}",
+        advice,
+    )
     seconds, micros = call("TIME")
     off = abs(int(seconds) + int(micros) / 1e6 - time.time())
     advice = "Only at= and expires= with a moment depend on it. Synchronise the clocks." if off > CLOCK_S else ""

@@ -41,6 +41,15 @@ def show(handle: Batch | Operation | Gathered, timeout: float | None, wanted: bo
     Args:
         wanted: None: where somebody looks, that is in a notebook's or terminal's main thread.
     """
+    __tracebackhide__ = True
+    try:
+        return _shown(handle, timeout, wanted)
+    except KeyboardInterrupt as stop:
+        stop.add_note("Only the waiting was interrupted: the work goes on. Wait again, or cancel() it.")
+        raise
+
+
+def _shown(handle: Batch | Operation | Gathered, timeout: float | None, wanted: bool | None) -> bool:
     patience = PATIENCE_S if timeout is None else min(PATIENCE_S, timeout)
     if handle.wait(patience):
         return True

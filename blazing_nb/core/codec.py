@@ -74,14 +74,19 @@ def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any], swap: Callable[[
         try:
             return PLAIN, _pack((args, kwargs))
         except (OverflowError, UnicodeEncodeError):
-            return _pickle([list(args), kwargs], "an argument")
+            return _pickle([list(args), kwargs], "the arguments")
     value = [list(args), kwargs]
     try:
         if swap is not None and not is_plain(value):
             value = swap(value)
     except RecursionError:
         pass  # a cycle, or too deep to look into: pickle takes the one and refuses the other
-    return prepare(value, "an argument")
+    try:
+        return prepare(value, "the arguments")
+    except ValueNotSerializable:
+        for name, each in [*enumerate(args, 1), *kwargs.items()]:
+            prepare(each, f"argument {name}")  # the one that cannot be sent says so
+        raise
 
 
 def seal(prepared: Prepared, ring: KeyRing, ctx: bytes) -> bytes:

@@ -31,7 +31,16 @@ class BlazingMagics(Magics):
 
     @line_cell_magic
     def blazing(self, line: str, cell: str | None = None) -> Any:
-        """`%blazing VERB [options]`; `%blazing --help` and `%%blazing --help` list the verbs."""
+        """A durable task queue, driven from a notebook.
+
+            %blazing up --workers 2     connect, or start a server, and two workers; sets the variable `app`
+            %blazing status             counts, depths and workers now
+            %blazing dashboard          all views in one, live
+            %%blazing run --name train  run the cell on a worker; it outlives the kernel
+            %blazing down               stop the workers and the server
+
+        All verbs: `%blazing --help` and `%%blazing --help`; the options of one: `%blazing up --help`.
+        """
         args = _parsed("%blazing" if cell is None else "%%blazing", line)
         if args is None:
             return None

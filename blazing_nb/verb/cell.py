@@ -22,14 +22,17 @@ _FLAGS = re.compile(r"--(?:wait|again|resume|help)$")
 
 
 def run(app: Blazing, args: argparse.Namespace) -> CellRun:
+    from blazing_nb.errors import UsageError
     from blazing_nb.notebook import cell
 
-    if args.resume or args.again:
-        found = _named(app, args)
-        if found is not None:
-            return found
-    made = cell.run(app, args.shell, args.cell, _step(app, args), name=args.name or "", out=args.out or "")
-    return _waited(made) if args.wait else made
+    batch = _named(app, args)
+    if batch is None:
+        made = cell.run(app, args.shell, args.cell, _step(app, args), name=args.name or "", out=args.out or "")
+        return _waited(made) if args.wait else made
+    found = cell.cell_of(app, batch, args.name, args.shell)
+    if found is None:
+        raise UsageError(f"{args.name!r} is a batch, and not a cell.")
+    return _waited(found) if args.wait else found
 
 
 def map_cell(app: Blazing, args: argparse.Namespace) -> Batch:
@@ -40,7 +43,7 @@ def map_cell(app: Blazing, args: argparse.Namespace) -> Batch:
     target, _, items = args.each.partition(" in ")
     if not items:
         raise UsageError("Say %%blazing map VAR in ITERABLE.")
-    batch = cell.map_cell(
+    batch = _named(app, args) or cell.map_cell(
         app,
         args.shell,
         args.cell,
@@ -55,24 +58,25 @@ def map_cell(app: Blazing, args: argparse.Namespace) -> Batch:
     return batch
 
 
-def _named(app: Blazing, args: argparse.Namespace) -> CellRun | None:
-    """With --resume: the one of that name, if there is one. With --again: it is forgotten."""
-    from blazing_nb.errors import BatchUnknown, UsageError
-    from blazing_nb.notebook import cell
+def _named(app: Blazing, args: argparse.Namespace) -> Batch | None:
+    """With --resume: what has that name already. With --again it is forgotten; with neither a name is given once."""
+    from blazing_nb.errors import BatchExists, BatchUnknown, UsageError
 
-    if not args.name or (args.resume and args.again):
+    if (args.resume and args.again) or ((args.resume or args.again) and not args.name):
         raise UsageError("--resume or --again is for a cell with a --name.")
     try:
-        batch = app.attach(args.name)
+        batch: Batch | None = app.attach(args.name) if args.name else None  # type: ignore[assignment]
     except BatchUnknown:
         return None
-    if args.again:
-        batch.forget()  # type: ignore[union-attr]
-        return None
-    found = cell.cell_of(app, batch, args.name, args.shell)
-    if found is None:
-        raise UsageError(f"{args.name!r} is a batch, and not a cell.")
-    return _waited(found) if args.wait else found
+    if batch is None or args.resume:
+        return batch
+    if not args.again:
+        raise BatchExists(
+            f"A cell or batch {args.name!r} was sent before: --resume follows it, --again forgets it and runs this.",
+            name=args.name,
+        )
+    batch.forget()
+    return None
 
 
 def _waited(made: CellRun) -> CellRun:
@@ -94,12 +98,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lane", choices=LANES, default="thread", help="where it runs (default: thread)")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds that an attempt may take")
     parser.add_argument("--retries", type=int, metavar="N", help="attempts after a failed one")
-
-
-def _run(parser: argparse.ArgumentParser) -> None:
-    _options(parser)
-    parser.add_argument("--resume", action="store_true", help="follow the cell of that name, if there is one")
-    parser.add_argument("--again", action="store_true", help="forget the finished cell of that name first")
+    parser.add_argument("--resume", action="store_true", help="follow what has that name, if there is something")
+    parser.add_argument("--again", action="store_true", help="forget what is finished and has that name first")
 
 
 def _map(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +117,7 @@ RUN = Verb(
     "run",
     "run the cell on a worker, and show its output here",
     run,
-    _run,
+    _options,
     Place.CELL,
     examples=("run --name train --lane process",),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -55,3 +56,11 @@ def test_a_closed_app_says_that_its_steps_are_defined_anew(url: str) -> None:
         step = app.step(area)
     with pytest.raises(errors.AppClosed, match=r"%blazing up.*definitions of its steps again"):
         step.enqueue(1, 2)
+
+
+def test_the_argument_that_cannot_be_sent_is_named(app: Blazing) -> None:
+    step = app.step(area)
+    with pytest.raises(errors.ValueNotSerializable, match=r"^argument 2 of type lock is neither"):
+        step.enqueue(1, threading.Lock())
+    with pytest.raises(errors.ValueNotSerializable, match=r"^argument height of type generator is neither"):
+        step.enqueue(1, height=(n for n in ()))

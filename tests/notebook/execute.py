@@ -11,18 +11,37 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionComplete
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
+
+
+class Client(NotebookClient):
+    """Takes what updates a display of an earlier cell, too, as JupyterLab does: nbclient would drop it."""
+
+    async def _async_poll_output_msg(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
+        assert self.kc is not None
+        while True:
+            message = await self.kc.iopub_channel.get_msg(timeout=None)
+            mine = message["parent_header"].get("msg_id") == parent_msg_id
+            if not mine and message["msg_type"] == "update_display_data":
+                self._update_display_id(message["content"]["transient"]["display_id"], message)
+            try:
+                if mine:
+                    self.process_message(message, cell, cell_index)
+            except CellExecutionComplete:
+                return
 
 
 def execute(notebook: nbformat.NotebookNode, timeout: float = 110) -> None:
     """Run all cells; they are left with their outputs."""
     resources = {"metadata": {"path": str(FOLDER)}}
-    NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=resources).execute(env={**os.environ})
+    Client(notebook, timeout=timeout, kernel_name="python3", resources=resources).execute(env={**os.environ})
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:

@@ -266,12 +266,17 @@ def test_what_a_cell_defines_comes_back(shared: Kernel) -> None:
 def test_a_name_is_taken_once_and_can_be_resumed_or_run_again(shared: Kernel) -> None:
     shared.run("%%blazing run --name once --wait\nn = 1")
     taken = shared.run("%%blazing run --name once\nn = 2", fails=True)
-    assert "Batch 'once' exists" in shared.text(taken, "stderr")
+    assert "'once' was sent before: --resume follows it, --again forgets it" in shared.text(taken, "stderr")
     shared.run("del n")
     shared.run("%%blazing run --name once --resume --wait\nn = 2")
     assert shared.value("n") == 1
     shared.run("%%blazing run --name once --again --wait\nn = 3")
     assert shared.value("n") == 3
+    for _ in range(2):
+        shared.run("%%blazing map x in [1, 2] --name each --again --wait\nx * n")
+        assert shared.value("_.results()") == [3, 6]
+    shared.run("%%blazing map x in [5] --name each --resume --wait\nx")
+    assert shared.value("_.results()") == [3, 6]
 
 
 def test_what_the_user_assigned_meanwhile_stays(shared: Kernel, tmp_path: Path) -> None:

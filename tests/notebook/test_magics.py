@@ -87,6 +87,11 @@ def test_an_unknown_verb_is_told_what_it_may_mean(shell: InteractiveShell) -> No
         magic(shell, "statsu")
 
 
+def test_a_question_mark_shows_how_to_begin(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("%blazing", "%%blazing"):
+        assert "%blazing up --workers 2" in shell.inspector.info(shell.find_magic("blazing"), name)["docstring"]
+
+
 def test_help_prints_and_goes_on(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     assert magic(shell, "") is None
     assert magic(shell, "up --help") is None
