@@ -162,10 +162,10 @@ print("executed:", len(executions(2)), "times, committed:", app.shared().counter
 #
 # Where a zombie hears that it was taken for dead before it brings its result, it drops it. Nobody can promise that: the two race. So we declare a
 # worker dead that is alive, well, and faster than the news. `retire` is what a supervisor says of a worker that it saw die; with a lease of
-# 30 seconds the worker itself asks only every ten.
+# a minute and its one thread taken, the worker itself asks only every twenty seconds.
 
 # %%
-app.workers.start(2, lease=30, threads=4)
+app.workers.start(2, lease=60, threads=1)
 oslo = visit.enqueue("oslo")
 suspect = int(executions(3)[2][0])
 [worker] = [worker for worker in app.snapshot().workers if worker.pid == suspect]
