@@ -23,6 +23,7 @@ from benchmarks.server import server, worker
 from benchmarks.work import add, fail, nap
 from blazing_nb import Blazing, Step, __version__
 from blazing_nb.core.metrics import difference, quantile
+from blazing_nb.store.reply import parse_info
 from blazing_nb.store.request import Chunk, Group
 from blazing_nb.store.store import Store
 
@@ -55,8 +56,7 @@ def stage(workers: int = 1, *options: str, aof: bool = False) -> Iterator[tuple[
 
 
 def info(app: Blazing) -> dict[str, float]:
-    text: bytes = app.store.connection().call("INFO", "everything")
-    pairs = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+    pairs = parse_info(app.store.connection().call("INFO", "everything"))
     names = ("used_cpu_sys", "used_cpu_user", "total_reads_processed", "used_memory", "aof_current_size")
     return {name: float(pairs.get(name, 0)) for name in names}
 

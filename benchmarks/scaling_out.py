@@ -26,6 +26,7 @@ from blazing_nb import Blazing, __version__, gather
 from blazing_nb.core.shard import shard_of
 from blazing_nb.store.key import Keys
 from blazing_nb.store.process import memory_bytes
+from blazing_nb.store.reply import parse_info
 from tests.deployment import Cluster, ask
 
 Figures = dict[str, float]
@@ -99,7 +100,7 @@ def _idle(shards: int) -> Figures:
 
 
 def _server_us(text: bytes) -> float:
-    facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+    facts = parse_info(text)
     return (float(facts["used_cpu_sys"]) + float(facts["used_cpu_user"])) * 1e6
 
 

@@ -86,9 +86,10 @@ class Listener:
         for range_ in ranges:
             slot = slot if begins is None else next(begins)
             which = (range_.node, range_.incarnation)
+            position = "" if which in self._trackers else self._store.position(*which)
             with self._lock:
                 if which not in self._trackers:
-                    self._positions[which] = self._store.position(*which)
+                    self._positions[which] = position
                     self._trackers[which] = Tracker(own=False)
                     fresh = True
                 self._trackers[which].add(range_, results, slot)

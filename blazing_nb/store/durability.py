@@ -10,6 +10,7 @@ import time
 
 from blazing_nb.errors import OperationUncertain, ScriptRefused, StoreUnsuitable, UsageError
 from blazing_nb.store.connection import Connection
+from blazing_nb.store.reply import parse_info
 
 MEMORY, FSYNC, REPLICATED = LEVELS = ("memory", "fsync", "replicated")
 LOOK_S = 1.0
@@ -117,8 +118,7 @@ class Durability:
 
     def _look_at_replicas(self, connection: Connection) -> None:
         """Of one primary the most that were seen count: one whose link is cut is missed, not forgotten."""
-        text: bytes = connection.call("INFO", "replication")
-        info = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        info = parse_info(connection.call("INFO", "replication"))
         primary, online = info.get("master_replid", ""), int(info.get("connected_slaves", 0))
         if primary != self._primary:
             if not online and not self._primary:

@@ -12,6 +12,11 @@ from blazing_nb.core.snapshot import Need, Segment, Snapshot, Step, Worker
 _unpack = msgspec.msgpack.Decoder().decode
 
 
+def parse_info(text: bytes) -> dict[str, str]:
+    """Of INFO, whatever its sections."""
+    return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+
+
 class Claim(msgspec.Struct, frozen=True):
     """Operations of one segment that a worker now owns. `entries`: [[id, [b"p", envelope, b"t", enqueued ms]], ...].
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from blazing_nb.errors import StoreFull, StoreUnsuitable
 from blazing_nb.store.connection import Connection
+from blazing_nb.store.reply import parse_info
 
 log = logging.getLogger(__name__)
 ADMISSION_S = 1.0
@@ -17,7 +18,7 @@ ADMISSION_SHARE = 0.8
 
 def check(connection: Connection, *, allow_eviction: bool = False) -> dict[str, str]:
     """What it says of itself. Raises `StoreUnsuitable` where it is older than 7.0 or evicts keys."""
-    info = _info(connection, "everything")
+    info = parse_info(connection.call("INFO", "everything"))
     version = info.get("redis_version", "0.0")
     if int(version.split(".")[0]) < 7:
         raise StoreUnsuitable(f"The server is Redis {version}; 7.0 or later is needed.", version=version)
@@ -35,13 +36,8 @@ def check(connection: Connection, *, allow_eviction: bool = False) -> dict[str, 
 
 def memory(connection: Connection) -> tuple[int, int]:
     """Bytes that it uses, and may use (0: no limit)."""
-    info = _info(connection, "memory")
+    info = parse_info(connection.call("INFO", "memory"))
     return int(info["used_memory"]), int(info.get("maxmemory", 0))
-
-
-def _info(connection: Connection, section: str) -> dict[str, str]:
-    text: bytes = connection.call("INFO", section)
-    return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
 
 
 class Admission:

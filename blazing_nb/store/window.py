@@ -20,6 +20,7 @@ from blazing_nb.store.connection import Connection
 from blazing_nb.store.generation import ADOPTED, COUNT, FIELD, accuse
 from blazing_nb.store.process import unique_name
 from blazing_nb.store.refusal import RESTORED
+from blazing_nb.store.reply import parse_info
 from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ class Window(Generic[Item]):
 
     def _ask(self, connection: Connection, *, same: bool = False) -> Identity:
         call = connection.confirm if same else connection.call
-        info = _fields(call("INFO", "replication") or b"")
+        info = parse_info(call("INFO", "replication") or b"")
         epoch, generation, restored = call("HMGET", self._store.keys.meta, "epoch", COUNT, FIELD) or (None, 0, None)
         mark = call("GET", self._mark)
         now = Identity(
@@ -265,10 +266,6 @@ class Window(Generic[Item]):
         if self._replicas:
             found = connection.confirm("WAIT", self._replicas, CONFIRM_MS, block_s=CONFIRM_MS / 1000)
             return "now" if found is not None and int(found) >= self._replicas else ""
-        info = _fields(connection.confirm("INFO", "persistence") or b"")
+        info = parse_info(connection.confirm("INFO", "persistence") or b"")
         good = info.get("aof_enabled") == "1" and info.get("aof_last_write_status") == "ok"
         return "aged" if good else ""
-
-
-def _fields(info: bytes) -> dict[str, str]:
-    return dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)

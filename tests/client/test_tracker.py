@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +59,26 @@ def test_an_operation_of_a_batch_that_is_attached_in_the_same_kernel_hears_of_it
     assert isinstance(again, Batch)
     assert batch.results(20) == again.results(20) == list(range(10))
     worker.close()
+
+
+def test_while_the_store_is_asked_where_to_follow_from_nobody_else_is_held_up(
+    app: Blazing, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, asked, go = app.step(same), threading.Event(), threading.Event()
+    with Blazing(app.app_id, url=url, node_id="n2") as other:
+        operation = other.step(same).enqueue(1)
+    position = app.store.position
+
+    def slow(node: str, incarnation: int) -> str:
+        asked.set()
+        go.wait(20)
+        return position(node, incarnation)
+
+    monkeypatch.setattr(app.store, "position", slow)
+    attaching = threading.Thread(target=app.attach, args=(operation.id,))
+    attaching.start()
+    assert asked.wait(20)
+    step.enqueue(2)
+    assert attaching.is_alive()
+    go.set()
+    attaching.join()

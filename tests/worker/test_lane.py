@@ -105,7 +105,7 @@ def test_progress_of_a_process_step_is_seen(app: Blazing, worker: Worker, tmp_pa
 
 
 def test_a_timed_out_process_is_killed_and_replaced(app: Blazing, worker: Worker, tmp_path: Path) -> None:
-    step, marker = app.step(run_for, lane="process", timeout=0.5), tmp_path / "ran"
+    step, marker = app.step(run_for, lane="process", timeout=2.0), tmp_path / "ran"
     assert app.step(pid_of, lane="process").enqueue(0).result(60)
     with pytest.raises(errors.AttemptTimeout, match="killed"):
         step.enqueue(str(marker), 60.0).result(20)
