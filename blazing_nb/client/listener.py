@@ -130,7 +130,7 @@ class Listener:
             results.announce()
 
     def _run(self) -> None:
-        retries = self._connection.retries
+        retries, owes = self._connection.retries, False
         while not self._closed.is_set():
             try:
                 with self._lock:
@@ -138,11 +138,13 @@ class Listener:
                 rows = self._store.follow(self._connection, positions, self._block_ms)
                 for which, position, fields in rows:
                     self._deliver(which, position, fields)
-                if self._connection.retries != retries:
-                    retries = self._connection.retries
+                if owes or self._connection.retries != retries:
+                    retries, owes = self._connection.retries, True
                     self.ask()
+                    owes = False
                 self._tend()
             except StoreError as error:
+                owes = True  # what came may not all have been read
                 if not self._closed.is_set():
                     log.warning("completions cannot be followed now, trying on: %s", error)
                     self._closed.wait(2 * PAUSE_S * random.random())  # noqa: S311

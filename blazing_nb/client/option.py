@@ -69,28 +69,34 @@ class Options(msgspec.Struct, frozen=True):
         """Raises `UsageError` where a value does not fit, or two do not go together."""
         if priority not in PRIORITIES:
             raise UsageError(f"priority is one of {', '.join(PRIORITIES)}, not {priority!r}.")
+        if on_failure not in RULES:
+            raise UsageError(f"on_failure is one of {', '.join(RULES)}, not {on_failure!r}.")
         if delay is not None and at is not None:
             raise UsageError("Give delay= or at=, not both.")
         later = delay is not None or at is not None
-        if later and priority != "normal":
-            raise UsageError("A delayed operation has no priority: it goes when it is due.")
-        if later and key is not None:
-            raise UsageError("key= does not go with delay= or at= yet.")
-        if on_failure not in RULES:
-            raise UsageError(f"on_failure is one of {', '.join(RULES)}, not {on_failure!r}.")
+        if later:
+            _check_later(priority, key)
         moment = isinstance(expires, datetime)
         return cls(
             prio="d" if later else PRIORITIES[priority],
             delay_ms=seconds(delay, "delay"),
             at_ms=_moment(at, "at"),
-            expires_ms=0 if isinstance(expires, datetime) else seconds(expires, "expires", low=0.001),
-            expires_at_ms=_moment(expires, "expires") if moment and isinstance(expires, datetime) else 0,
+            expires_ms=0 if moment else seconds(expires, "expires", low=0.001),
+            expires_at_ms=_moment(expires, "expires") if moment else 0,
             key="" if key is None else check_name(key, "key"),
             call=call,
             block_s=seconds(block, "block") / 1000,
             on_failure=on_failure,
             durability="" if durability is None else check_level(durability),
         )
+
+
+def _check_later(priority: str, key: str | None) -> None:
+    """What does not go with a delay."""
+    if priority != "normal":
+        raise UsageError("A delayed operation has no priority: it goes when it is due.")
+    if key is not None:
+        raise UsageError("key= does not go with delay= or at= yet.")
 
 
 def call_options(retries: int | None, timeout: float | None, retention: float | None) -> bytes:

@@ -87,13 +87,14 @@ class Step(Hinting):
     def __copy__(self) -> Step:
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)
+        made.__dict__.pop("_sender", None)  # it is of other options
         return made
 
     @functools.cached_property
     def _parameters(self) -> Parameters:
         return Parameters(self.function)
 
-    @property
+    @functools.cached_property
     def _sender(self) -> Sender:
         return Sender(self, self._options, self._after)
 

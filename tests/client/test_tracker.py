@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from blazing_nb import Batch, Blazing, Worker
 from blazing_nb.client.results import Results
 from blazing_nb.client.tracker import Tracker
-from blazing_nb.core.dot import Range
+from blazing_nb.core.dot import OperationId, Range
+from blazing_nb.errors import StoreUnavailable
+from blazing_nb.store.reply import StatusRow
 from tests.client.test_option import same
 
 MOST = 40
@@ -82,3 +85,21 @@ def test_while_the_store_is_asked_where_to_follow_from_nobody_else_is_held_up(
     assert attaching.is_alive()
     go.set()
     attaching.join()
+
+
+def test_an_outcome_that_could_not_be_read_is_asked_for_again(
+    app: Blazing, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one does not travel with the completion: it is read by a question of its own, which may fail."""
+    status, failures = app.store.status, []
+
+    def failing(operations: Sequence[OperationId]) -> list[StatusRow]:
+        if threading.current_thread().name == "bz-listener" and not failures:
+            failures.append(operations)
+            raise StoreUnavailable("away for a moment")
+        return status(operations)
+
+    monkeypatch.setattr(app.store, "status", failing)
+    large = "x" * 300_000
+    assert app.step(same).enqueue(large).result(20) == large
+    assert failures
