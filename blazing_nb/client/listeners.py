@@ -47,8 +47,9 @@ class Listeners(Listener):
 
     def attach(self, ranges: Iterable[Range], results: Results, slots: Iterable[int] | None = None) -> None:
         parts: dict[int, tuple[list[Range], list[int]]] = {}
-        slot = 0
+        slot, given = 0, None if slots is None else iter(slots)
         for range_ in ranges:
+            slot = slot if given is None else next(given)
             here, begins = parts.setdefault(shard_of(range_.node, self._store.count), ([], []))
             here.append(range_)
             begins.append(slot)

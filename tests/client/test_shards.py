@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, Worker, current
+from blazing_nb.client.results import Results
+from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.core.shard import shard_of, shard_of_key
 from blazing_nb.core.snapshot import Step, merge_steps
 from blazing_nb.errors import BatchExists, NotSharded, ShardsFixed, UsageError
@@ -224,3 +226,12 @@ def test_totals_of_shards_are_sums() -> None:
     other = [RollUp("f", 3, {"n": 100}), RollUp("f", 4, {"n": 101})]
     sums = [(row.second, row.totals["n"]) for row in totalled([one, other])]
     assert sums == [(1, 110), (3, 110), (4, 111), (5, 113)]
+
+
+def test_operations_of_several_shards_fill_the_places_that_were_named(apps: list[Blazing], worker: Worker) -> None:
+    operations = [app.step(same).enqueue(number) for number, app in enumerate(apps)]
+    results = Results(N)
+    apps[0].listener.attach([operation.op.range for operation in operations], results, slots=[2, 0, 1])
+    assert results.wait_for(lambda: results.missing == 0, 20)
+    assert [apps[0].attach(op.id).result(20) for op in operations] == [0, 1, 2]
+    assert [decode_outcome(record or b"").payload[-1] for record in results.records] == [1, 2, 0]
