@@ -377,23 +377,14 @@ class Outbox:
 
     def _enqueue(self, chunk: Chunk) -> str:
         for join in chunk.joins:
-            op = OperationId(chunk.step, chunk.prio, chunk.node, chunk.incarnation, chunk.first + join.at)
-            register(self._store, op.text, join)
+            register(self._store, chunk.range.at(join.at).text, join)
         return self._redo.enqueue(self._store, chunk)
 
     def _refuse(self, parcel: Parcel, error: BlazingError) -> None:
         """Put aside; whoever waits for it here learns why."""
         log.error("the store refused what waited in the outbox: %s", error)
         for chunk in self._spool.refuse(parcel, f"{type(error).__name__}: {error}"):
-            range_ = Range(
-                chunk.step,
-                chunk.prio,
-                chunk.node,
-                chunk.incarnation,
-                chunk.first,
-                chunk.first + len(chunk.payloads) - 1,
-            )
-            self._listener.conclude(range_, refused(self._app, self._ring, error))
+            self._listener.conclude(chunk.range, refused(self._app, self._ring, error))
 
 
 def _aged(parcel: Parcel) -> Chunk:

@@ -154,9 +154,17 @@ class Spool:
         Raises:
             OutboxFull: the disk is; nothing was accepted.
         """
-        last = chunk.first + len(chunk.payloads) - 1
         head = _encode(msgspec.structs.replace(chunk, first=0, payloads=[]))
-        row = (head, chunk.batch, chunk.first, last, chunk.node, chunk.incarnation, _now_ms(), _encode(chunk))
+        row = (
+            head,
+            chunk.batch,
+            chunk.first,
+            chunk.range.last,
+            chunk.node,
+            chunk.incarnation,
+            _now_ms(),
+            _encode(chunk),
+        )
         try:
             with self._transaction():
                 self._db.execute(
@@ -336,11 +344,8 @@ def _mates(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _refused(why: str, chunk: Chunk) -> Refused:
-    ids = [
-        OperationId(chunk.step, chunk.prio, chunk.node, chunk.incarnation, chunk.first + at).text
-        for at in (0, len(chunk.payloads) - 1)
-    ]
-    return Refused(ids[0], ids[1], len(chunk.payloads), why)
+    range_ = chunk.range
+    return Refused(range_.at(0).text, range_.at(len(range_) - 1).text, len(range_), why)
 
 
 def _now_ms() -> int:

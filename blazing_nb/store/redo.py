@@ -143,8 +143,7 @@ class Redo:
             if answer == "fenced":
                 return answer
             if not chunk.key:
-                last = chunk.first + len(chunk.payloads) - 1
-                self._acknowledged[which] = max(last, self._acknowledged.get(which, 0))
+                self._acknowledged[which] = max(chunk.range.last, self._acknowledged.get(which, 0))
             if window.keep(chunk, len(chunk.payloads), sum(map(len, chunk.payloads)), generation):
                 return answer
 

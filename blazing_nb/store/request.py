@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from blazing_nb.core.dot import OperationId
+from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.effect import Effect
 from blazing_nb.store.durability import MEMORY
 from blazing_nb.store.join import Join
@@ -35,6 +35,11 @@ class Chunk(msgspec.Struct, frozen=True):
     joins: Sequence[Join] = ()
     durability: str = MEMORY
     before: int = 0
+
+    @property
+    def range(self) -> Range:
+        """Its operations; of one with a key only the store knows which it is."""
+        return Range(self.step, self.prio, self.node, self.incarnation, self.first, self.first + len(self.payloads) - 1)
 
 
 class Follow(msgspec.Struct, array_like=True):
