@@ -1,6 +1,6 @@
 """A node as a process: waits for the others, then maps its share or keeps a pace.
 
-python -m benchmarks.node --url U --node n0 --ops 1000 --barrier KEY --of 10 [--pace 800 --seconds 60]
+python -m benchmarks.node --url U --node n0 --ops 1000 --barrier KEY --of 10 [--bare | --pace 800 --seconds 60]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from benchmarks.work import add
 from blazing_nb import Blazing, Step
 
 SLICE_S = 0.01
+BARE_CHUNK = 1000
 
 
 def main() -> int:
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--ops", type=int, default=0)
     parser.add_argument("--pace", type=float, default=0.0, help="operations a second, instead of as fast as possible")
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--bare", action="store_true", help="no queue: as many values through a list of its own")
     args = parser.parse_args()
     with Blazing("bench", url=args.url, node_id=args.node) as app:
         step = app.step(add)
@@ -35,7 +37,7 @@ def main() -> int:
         while int(call("GET", args.barrier)) < args.of:
             time.sleep(0.001)
         began = time.time()
-        report = _pace(step, args) if args.pace else _map(step, args.ops)
+        report = _bare(step, args) if args.bare else _pace(step, args) if args.pace else _map(step, args.ops)
         print(json.dumps({"began": began, "ended": time.time(), **report}))
     return 0
 
@@ -43,6 +45,16 @@ def main() -> int:
 def _map(step: Step, ops: int) -> dict[str, Any]:
     assert step.starmap([(i, 1) for i in range(ops)]).results(600) == list(range(1, ops + 1))
     return {"ops": ops}
+
+
+def _bare(step: Step, args: argparse.Namespace) -> dict[str, Any]:
+    """What as many processes as these can do on this machine, whatever the queue: encode, store, take, decode."""
+    call, key = step.app.store.connection().call, f"bare:{args.node}"
+    for start in range(0, args.ops, BARE_CHUNK):
+        call("RPUSH", key, *(json.dumps((i, 1)) for i in range(start, start + BARE_CHUNK)))
+        values = [sum(json.loads(value)) for value in call("LPOP", key, BARE_CHUNK)]
+        assert values[-1] == start + BARE_CHUNK
+    return {"ops": args.ops}
 
 
 def _pace(step: Step, args: argparse.Namespace) -> dict[str, Any]:
