@@ -17,6 +17,8 @@ PATIENCE_S = 0.005
 GIVE_BACK_S = 0.2
 """After this, what was claimed ahead and has not begun goes back to the queue."""
 BATCH_US = 5000
+BRIEF_US = 500
+"""Operations that take less are executed by the turn loop's thread where they come alone."""
 SHARE_MS = 1.0
 """One thread is woken for about this much expected work, so that short operations do not wake all of them."""
 
@@ -48,6 +50,8 @@ class ThreadLane:
         self._executor = executor
         self._outbox = outbox
         self._ready: deque[Job] = deque()
+        self.here: Job | None = None
+        """What the turn loop's own thread is to execute."""
         self._work = threading.Condition()
         self._idle = 0
         self._put_at = 0.0
@@ -66,13 +70,23 @@ class ThreadLane:
         return max(0, 2 * self.batch - self.held)
 
     def put(self, jobs: Sequence[Job]) -> None:
-        self._ready.extend(jobs)
+        brief = len(jobs) == 1 and not self.held and 0 < self._mean_us < BRIEF_US
         self.held += len(jobs)
+        # One with a timeout needs the turn loop to look after it.
+        if brief and not self.here and self._executor.timeout_s(jobs[0]) is None:
+            self.here = jobs[0]
+            return
+        self._ready.extend(jobs)
         share = max(1, int(SHARE_MS * 1000 / self._mean_us)) if self._mean_us else 1
         with self._work:
             busy = self.slots - self._idle
             self._work.notify(max(0, -(-len(jobs) // share) - busy))
         self._put_at = time.monotonic()
+
+    def take_here(self) -> Job | None:
+        """For the turn loop's thread."""
+        job, self.here = self.here, None
+        return job
 
     @property
     def waiting(self) -> bool:
@@ -102,7 +116,7 @@ class ThreadLane:
 
     def take_back(self) -> list[Job]:
         """Remove what has not begun."""
-        jobs = []
+        jobs = [job] if (job := self.take_here()) else []
         while self._ready:
             try:
                 jobs.append(self._ready.popleft())

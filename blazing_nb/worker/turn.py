@@ -19,6 +19,7 @@ from blazing_nb.worker.instruction import Instructions
 from blazing_nb.worker.job import Job
 from blazing_nb.worker.journal import about
 from blazing_nb.worker.lanes import Lanes
+from blazing_nb.worker.leader import Leader
 from blazing_nb.worker.output import Catcher
 from blazing_nb.worker.post import IDLE_S, PAUSE_S, Bench, Post
 from blazing_nb.worker.posts import Posts
@@ -64,7 +65,7 @@ class TurnLoop:
         self._told_s = self._logged_s = 0.0
         self._stopping = threading.Event()
         self._drained = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="bz-turn", daemon=True)
+        self._leader = Leader(self._run)
         posts.open(equipment.store, self._bench(equipment.redo), self._outbox.finished)
 
     def _bench(self, redo: bool) -> Bench:
@@ -89,17 +90,17 @@ class TurnLoop:
         for post in self._posts:
             post.version = post.store.version()
         self._lanes.start()
-        self._thread.start()
+        self._leader.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._leader.alive
 
     def stop(self) -> None:
         """Commit what is finished, give back the rest, retire; returns when that is done."""
         self._stopping.set()
         self._wakeup.wake()
-        self._thread.join()
+        self._leader.join()
 
     def wait_for_completion(self, timeout: float | None = None) -> bool:
         """Wait until everything in flight is committed."""
@@ -113,7 +114,8 @@ class TurnLoop:
         self._on_news()
         self._wakeup.wake()
 
-    def _run(self) -> None:
+    def _run(self) -> bool:
+        """Until the worker leaves; False where another thread has taken over."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._wakeup.heard, selectors.EVENT_READ)
             while not self._stopping.is_set() and not self._is_dismissed():
@@ -125,7 +127,17 @@ class TurnLoop:
                     log.warning("%s", error)
                     self._posts.ring()
                     self._stopping.wait(PAUSE_S)
+                if (job := self._lanes.threads.take_here()) and not self._execute(job):
+                    return False
         self._leave()
+        return True
+
+    def _execute(self, job: Job) -> bool:
+        """A short operation that came alone; False where it took so long that another thread leads."""
+        leads, finished = self._leader.execute(lambda: self._lanes.executor.run(job))
+        if finished is not None:
+            self._outbox.put(finished)
+        return leads
 
     def _is_dismissed(self) -> bool:
         """Whether it was told to leave and has finished, or its time for that is over."""
@@ -176,7 +188,7 @@ class TurnLoop:
             if self._may_turn(post):
                 self._turn(post)
         self._posts.sort(self._outbox.finished)
-        if not any(map(self._may_turn, self._posts)):
+        if not self._lanes.threads.here and not any(map(self._may_turn, self._posts)):
             self._wait(selector)
 
     def _may_turn(self, post: Post) -> bool:
