@@ -166,7 +166,9 @@ def _accepted(consumer: str, incarnation: int, batch: Batch, lost: set[str]) -> 
         at += len(group.ids)
         if ":@" in group.segment:
             continue
-        rows = [i for i, body in enumerate(part) if body[0] in FINAL and f"{group.segment}:{group.ids[i]}" not in lost]
+        rows = [i for i, body in enumerate(part) if body[0] in FINAL]
+        if lost:
+            rows = [i for i in rows if f"{group.segment}:{group.ids[i]}" not in lost]
         if rows:
             groups.append(group if len(rows) == len(part) else _only(group, rows))
             bodies += [part[i] for i in rows]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import socketserver
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from blazing_nb import Blazing, errors
+from blazing_nb import Blazing, Worker, errors
 from blazing_nb.store.candidate import find_binary
 from tests.client.test_node import same
 from tests.condition import until
@@ -146,6 +148,37 @@ def test_r25_a_server_without_waitaof_gives_fsync_only_where_it_always_syncs(app
         assert waiting(app_id, port) == 10
     finally:
         made.close()
+
+
+class OldServer(socketserver.StreamRequestHandler):
+    """Says that it is Redis 6.2, and remembers what it was asked."""
+
+    asked: ClassVar[list[bytes]] = []
+
+    def handle(self) -> None:
+        while head := self.rfile.readline():
+            words = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(head[1:]))]
+            self.asked.append(words[0].upper())
+            info = b"redis_version:6.2.14\r\n"
+            answers = {b"INFO": b"$%d\r\n%b\r\n" % (len(info), info), b"HGET": b"$-1\r\n", b"EXISTS": b":0\r\n"}
+            self.wfile.write(answers.get(words[0].upper(), b"+OK\r\n"))
+
+
+def test_r25_a_server_before_7_0_is_refused_before_anything_is_sent(app_id: str) -> None:
+    with socketserver.ThreadingTCPServer((HOST, 0), OldServer) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"redis://{HOST}:{server.server_address[1]}"
+        try:
+            for refused in (Blazing(app_id, url=url).connect, Worker(app_id, url=url).start):
+                with pytest.raises(errors.StoreUnsuitable, match=r"Redis 6\.2\.14; 7\.0 or later is needed"):
+                    refused()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert b"INFO" in OldServer.asked
+    assert not {b"EVALSHA", b"EVAL", b"SET", b"HSET", b"XADD"} & set(OldServer.asked)
 
 
 def test_a_level_that_is_none_or_that_nobody_can_give_is_refused_before_anything_is_sent(url: str, app_id: str) -> None:
