@@ -77,6 +77,8 @@ class Redo:
         self._acknowledged: dict[tuple[str, int], int] = {}
         self._steps: dict[tuple[str, bytes], tuple[bytes, bytes, str]] = {}
         self._doing = threading.RLock()
+        self._finished = 0
+        """How often all was sent again, to the end."""
         self.rollbacks: list[Rollback] = []
 
     def __repr__(self) -> str:
@@ -131,11 +133,14 @@ class Redo:
         number = self._store.number_of(chunk)
         window = self._windows[number]
         while True:
-            generation = window.generation
+            generation, finished = window.generation, self._finished
             before = 0 if unchecked else self._acknowledged.get(which, 0)
             try:
                 answer = store.enqueue(msgspec.structs.replace(chunk, before=before))
             except RolledBack as error:
+                with self._doing:
+                    if finished != self._finished:
+                        continue  # another thread was sending again what is missed
                 unchecked = True
                 window.look(self._store.shards[number].connection())
                 self.redo(MISSES, number, store, missing=int(str(error.fields["missing"])))
@@ -165,6 +170,7 @@ class Redo:
             found = [self._again(store, chunk) for chunk in kept]
             restored = sum(len(chunk.payloads) for chunk, new in zip(kept, found, strict=True) if new)
             beyond = max(missing - restored, overflown if restored else 0)
+            self._finished += 1
             if restored or beyond or why in (EMPTIED, ADOPTED):
                 self._tell(Rollback(time.time(), why, restored, beyond))
 
