@@ -31,6 +31,13 @@ def test_everything_that_binder_installs_is_pinned() -> None:
     assert re.fullmatch(r"python-3\.1[1-3]\n", (BINDER / "runtime.txt").read_text())
 
 
+def test_what_the_launch_addresses_open_is_there_and_what_the_tests_start() -> None:
+    page = (ROOT / "docs" / "howto" / "binder.md").read_text()
+    opened = {path.partition("/")[2] for path in re.findall(r"HEAD\?urlpath=(?:lab|voila)/([^`)]+)", page)}
+    assert opened == {"notebooks/00_quickstart.ipynb", "blazing_nb/notebook/static/dashboard.ipynb"}
+    assert all((ROOT / path).is_file() for path in opened)
+
+
 class Image:
     """A copy of the repository with an environment of its own. Nothing is compiled and nothing downloaded twice."""
 

@@ -12,6 +12,9 @@ Bar = tuple[str, Sequence[int], str, str]
 """(name, parts, what is wrong with it, a note such as its head's age)."""
 
 _NOTE = "font-size:12px;white-space:nowrap;text-align:left"
+_CUT = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
+_TITLE = f"font-weight:400;max-width:8em;{_CUT}"
+_COLUMNS = "".join(f'<col style="width:{width}">' for width in ("36%", "auto", "56px", "124px"))
 
 
 def bars(rows: Sequence[Bar], parts: Sequence[tuple[str, str]]) -> str:
@@ -22,10 +25,10 @@ def bars(rows: Sequence[Bar], parts: Sequence[tuple[str, str]]) -> str:
         f"{escape(name)}&nbsp; "
         for name, color in parts
     )
-    return (
-        f'<div style="font-size:12px" class="bz-muted">{legend}</div>'
-        f'<table style="width:100%;margin:4px 0">{"".join(_bar(row, parts, top) for row in rows)}</table>'
-    )
+    drawn = "".join(_bar(row, parts, top) for row in rows)
+    table = f'<table style="width:100%;table-layout:fixed;margin:4px 0">{_COLUMNS}{drawn}</table>'
+    nothing = '<div class="bz-muted">no operations yet: step.enqueue(...) and step.map(...) send some</div>'
+    return f'<div style="font-size:12px" class="bz-muted">{legend}</div>{table if rows else nothing}'
 
 
 def _bar(row: Bar, parts: Sequence[tuple[str, str]], top: int) -> str:
@@ -37,9 +40,10 @@ def _bar(row: Bar, parts: Sequence[tuple[str, str]], top: int) -> str:
         for (part, color), n in zip(parts, values, strict=True)
         if n
     )
+    called = f'style="{_CUT};text-align:left" title="{escape(name)}"'
     return (
-        f'<tr class="bz-row"><td class="bz-name" style="white-space:nowrap;text-align:left">{escape(name)}</td>'
-        f'<td style="width:50%;white-space:nowrap;font-size:0;text-align:left">{cells}</td>'
+        f'<tr class="bz-row"><td class="bz-name" {called}>{escape(name)}</td>'
+        f'<td style="white-space:nowrap;font-size:0;text-align:left">{cells}</td>'
         f'<td style="text-align:right">{sum(values):,}</td>'
         f'<td class="bz-muted" style="{_NOTE}">{wrong}{escape(note)}</td></tr>'
     )
@@ -59,11 +63,11 @@ def grid(rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[str, 
             f"{f'{n:,}' if n else '·'}{' !' if mark else ''}</td>"
         )
 
-    head = "".join(f'<th style="font-weight:400">{escape(column)}</th>' for column in columns)
-    body = "".join(
-        f'<tr><th style="font-weight:400">{escape(row)}</th>{"".join(cell(row, column) for column in columns)}</tr>'
-        for row in rows
-    )
+    def title(name: str) -> str:
+        return f'<th style="{_TITLE}" title="{escape(name)}">{escape(name)}</th>'
+
+    head = "".join(map(title, columns))
+    body = "".join(f"<tr>{title(row)}{''.join(cell(row, column) for column in columns)}</tr>" for row in rows)
     return f'<div style="overflow-x:auto"><table class="bz-grid"><tr><th></th>{head}</tr>{body}</table></div>'
 
 

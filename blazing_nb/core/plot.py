@@ -97,14 +97,14 @@ def _scale(axis: _Axis, peak: float, log: bool) -> tuple[Callable[[float], float
             return axis.bottom - span * math.log10(max(value, 0.1) / 0.1) / math.log10(high / 0.1)
 
         powers = [10.0**e for e in range(-1, round(math.log10(high)) + 1)]
-        return on_log, "".join(axis.level(on_log(v), f"{v:g}") for v in powers)
+        return on_log, "".join(axis.level(on_log(v), f"{v:,.10g}") for v in powers)
     tick = round_up(max(peak, 0.5) / 4)
     count = math.ceil(max(peak, 0.5) / tick)
 
     def linear(value: float) -> float:
         return axis.bottom - span * value / (tick * count)
 
-    return linear, "".join(axis.level(linear(i * tick), f"{i * tick:g}") for i in range(count + 1))
+    return linear, "".join(axis.level(linear(i * tick), f"{i * tick:,.10g}") for i in range(count + 1))
 
 
 def _straightened(points: Iterable[_Point]) -> list[_Point]:

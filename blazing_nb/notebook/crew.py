@@ -43,7 +43,10 @@ class WorkersView(View):
     def take(self, snapshot: Snapshot) -> None:
         found = sorted(snapshot.workers, key=lambda worker: worker.worker_id)
         more = f"<div class='bz-muted'>and {len(found) - SHOWN} more</div>" if len(found) > SHOWN else ""
-        cards = "".join(_card(worker) for worker in found[:SHOWN]) or "<div class='bz-muted'>no worker</div>"
+        cards = (
+            "".join(_card(worker) for worker in found[:SHOWN])
+            or "<div class='bz-muted'>no workers: app.workers.start(2) starts two</div>"
+        )
         self._table.set(cards + more, "\n".join(_line(worker) for worker in found), lambda: [_bars(found)])
         executing = sum(lane.executing for worker in found for lane in worker.bulletin.lanes)
         self._load.add([snapshot.at_ms, sum(worker.running for worker in found), executing])

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from blazing_nb.core.board import bars, grid
 from blazing_nb.core.snapshot import Segment, Snapshot, Step, Worker
 from blazing_nb.errors import StoreUnavailable, UsageError
 from blazing_nb.notebook import SegmentDepths
@@ -127,3 +128,15 @@ def test_the_pump_survives_a_store_that_is_away() -> None:
 def test_watch_moves_in_the_foreground(capsys: pytest.CaptureFixture[str]) -> None:
     SegmentDepths(Source()).watch(timeout=0.3)
     assert "waiting" in capsys.readouterr().out
+
+
+def test_a_long_name_is_cut_in_its_column_and_whole_in_its_title() -> None:
+    long = "a-step-with-quite-a-long-name · a-node-with-a-rather-long-name.example"
+    drawn = bars([(long, (7, 0, 1), "", "")], [("waiting", "pending"), ("parked", "retrying"), ("claimed", "claimed")])
+    assert "table-layout:fixed" in drawn and "text-overflow:ellipsis" in drawn
+    assert f'title="{long}"' in drawn
+    assert f'title="{long}">{long}</th>' in grid([long], ["node"], {(long, "node"): (8, "")})
+
+
+def test_a_view_of_nothing_says_how_to_begin() -> None:
+    assert "no operations yet: step.enqueue(...)" in bars([], [("waiting", "pending")])

@@ -115,7 +115,7 @@ KINDS.timeline = (panel, box, view) => {
       const where = view.cursor ?? view.now;
       const near = view.cursor === null ? [] : shown.filter((s) => s[4] <= where && s[5] >= where).slice(0, 3);
       said.textContent = view.cursor === null
-        ? shown.length + " attempts; move over them, or choose a moment"
+        ? shown.length.toLocaleString("en-US") + " attempts; move over them, or choose a moment"
         : clock(where) + ": " + (then !== null ? running.length + " running" : near.length + " here") + (near.length ? ": " + near.map((s) => s[0] + " " + s[3] + (s[2] > 1 ? " (attempt " + s[2] + ")" : "") + (s[6] ? " " + s[6] : "")).join("; ") : "");
       if (!view.held && document.activeElement !== at) at.value = new Date(view.now).toTimeString().slice(0, 8);
       else if (view.held && document.activeElement !== at) at.value = new Date(view.cursor).toTimeString().slice(0, 8);
