@@ -210,6 +210,12 @@ def test_importing_the_package_alone_loads_no_store_either() -> None:
     assert not loaded_after("import blazing_nb") & {"redis", "msgspec", "cloudpickle", "asyncio"}
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest would collect the first of them only, and refuse the other."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_version_stands_in_one_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" not in project["project"]

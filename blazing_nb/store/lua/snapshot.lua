@@ -10,12 +10,7 @@
 -- KEEPS   reads only
 local P = string.sub(KEYS[1], 1, -5)
 -- @include _moving
-local now = tonumber(ARGV[1])
-if not now then
-  local t = redis.call('TIME')
-  now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
-now = math.max(now, tonumber(redis.call('GET', P .. 'clock') or '0'))
+-- @include _now
 local segments, steps, workers = {}, {}, {}
 for _, name in ipairs(redis.call('ZRANGE', P .. 'segs', 0, -1)) do
   local seg, parked = P .. 'seg:' .. name, 0

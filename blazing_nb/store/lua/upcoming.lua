@@ -8,12 +8,7 @@
 -- KEEPS   reads only
 local P = string.sub(KEYS[1], 1, -5)
 -- @include _moving
-local now = tonumber(ARGV[1])
-if not now then
-  local t = redis.call('TIME')
-  now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
-now = math.max(now, tonumber(redis.call('GET', P .. 'clock') or '0'))
+-- @include _now
 local flat, rows = redis.call('ZRANGEBYSCORE', P .. 'schedules', '-inf', now + 1000, 'WITHSCORES', 'LIMIT', 0, 100), {}
 for i = 1, #flat, 2 do
   rows[#rows + 1] = {flat[i], tonumber(flat[i + 1]), redis.call('HGET', P .. 'sched:' .. flat[i], 'record') or ''}
