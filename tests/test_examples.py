@@ -8,6 +8,7 @@ import functools
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import blazing_nb
-from blazing_nb import Blazing
+from blazing_nb import Blazing, errors
 from blazing_nb import notebook as views
 from tests.conftest import WorkerFactory
 
@@ -129,6 +130,28 @@ def test_the_reference_has_every_class_that_a_public_name_hands_out() -> None:
     given = {name: giver for name, giver in handed_out().items() if name.rpartition(".")[2] not in UNLISTED}
     assert len(given) > 40
     assert {name: giver for name, giver in given.items() if name not in NAMES} == {}
+
+
+def test_every_error_that_a_member_raises_itself_is_in_its_docstring() -> None:
+    """But `UsageError`, of which the page says it for all."""
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    excused = {name for names in WITHOUT.values() for name in names.split()}
+    silent = set()
+    for dotted in NAMES:
+        for name, member in members(dotted):
+            call = getattr(member, "fget", None) or getattr(member, "func", None) or inspect.unwrap(member)
+            tree = ast.parse(textwrap.dedent(inspect.getsource(call)))
+            raised = {
+                node.exc.func.id
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Raise)
+                and isinstance(node.exc, ast.Call)
+                and isinstance(node.exc.func, ast.Name)
+            }
+            said, where = inspect.getdoc(member) or "", f"{dotted.rpartition('.')[2]}.{name}"
+            if where not in excused:
+                silent |= {(where, kind) for kind in raised & kinds - {"UsageError"} if kind not in said}
+    assert silent == set()
 
 
 def is_hook(owner: str, name: str) -> bool:

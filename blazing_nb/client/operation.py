@@ -194,6 +194,9 @@ class Operation(Hinting):
             CANCELLED: ended now. RUNNING: its worker was asked; a coroutine is cancelled at its next await, a plain
             function sees `current().cancelled`. Another final status: too late.
 
+        Raises:
+            OperationUnknown: it was never stored, or its retention has passed.
+
         Examples:
             >>> double.options(delay=60).enqueue(1).cancel()
             <Status.CANCELLED: 'CANCELLED'>
@@ -219,7 +222,10 @@ class Operation(Hinting):
         """
         [found] = self._app.store.retry([self._at])
         if found is None:
-            raise NotRetryable(f"{self._at.text} cannot be retried: it did not fail, or it was forgotten.")
+            raise NotRetryable(
+                f"{self._at.text} cannot be retried: it did not fail, or it was forgotten. "
+                "Enqueue it anew with its arguments."
+            )
         operation = self._app.attach(found.text)
         assert isinstance(operation, Operation)  # noqa: S101 - an id was given
         return operation

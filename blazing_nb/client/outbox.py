@@ -222,7 +222,10 @@ class Outbox:
     def ranges(self, name: str, resume: bool) -> list[Range]:
         """What a named batch holds, as far as can be known: while the store is away, nothing."""
         if self._away and resume:
-            raise StoreUnavailable(f"Whether the batch {name!r} exists only the store knows, and it is out of reach.")
+            raise StoreUnavailable(
+                f"Whether the batch {name!r} exists only the store knows, and it is out of reach: "
+                "leave resume= out, or wait."
+            )
         if self._spool.has_batch(name):
             raise BatchExists(f"A batch {name!r} waits in the outbox already: choose another name.", name=name)
         if not self._away:

@@ -80,7 +80,10 @@ def reproduction(app: ConnectedApp, op: OperationId, exception: BaseException | 
     digest = code_of(envelope)
     sealed = app.store.code(digest)
     if sealed is None:
-        raise CodeRefused(f"The code of {op.text} is not in the store any more.")
+        raise CodeRefused(
+            f"The code of {op.text} is not in the store any more. "
+            "Define the step again where the app's key is, and enqueue anew."
+        )
     record = unseal_code(sealed, digest, app.app_id, op.step, app.ring)
     if load_policy(record).workflow:
         raise UsageError(f"{op.text} is a workflow: reproduce the operation of the step that failed, by its id.")

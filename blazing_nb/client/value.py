@@ -31,5 +31,8 @@ def get(app: ConnectedApp, ref: Ref) -> Any:
         raise UsageError(f"get takes what put returned, not {type(ref).__name__}.")
     payload = query.blob(app.store, ref.digest) if ref.app == app.app_id else None
     if payload is None:
-        raise ReferenceUnknown(f"{ref!r} is not in the store: its retention has passed, or it is another app's.")
+        raise ReferenceUnknown(
+            f"{ref!r} is not in the store: its retention has passed, or it is another app's. "
+            "`app.put` the value again, with a longer retention."
+        )
     return unseal_value(payload, ref, app.ring)

@@ -69,7 +69,11 @@ def prepare(value: object, what: str) -> Prepared:
 
 
 def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any], swap: Callable[[Any], Any] | None = None) -> Prepared:
-    """The arguments of a call as [list, dict]. `swap`: what becomes of them first where they are not plain data."""
+    """The arguments of a call as [list, dict]. `swap`: what becomes of them first where they are not plain data.
+
+    Raises:
+        ValueNotSerializable: it names the argument.
+    """
     if not kwargs and _SCALARS.issuperset(map(type, args)):
         try:
             return PLAIN, _pack((args, kwargs))
@@ -84,7 +88,7 @@ def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any], swap: Callable[[
     try:
         return prepare(value, "the arguments")
     except ValueNotSerializable:
-        for name, each in [*enumerate(args, 1), *kwargs.items()]:
+        for name, each in [*enumerate(value[0], 1), *value[1].items()]:
             prepare(each, f"argument {name}")  # the one that cannot be sent says so
         raise
 
@@ -215,7 +219,7 @@ def _pickle(value: object, what: str) -> Prepared:
         raw = [buffer.raw() for buffer in buffers]
     except Exception as error:
         raise ValueNotSerializable(
-            f"{what} of type {type(value).__qualname__} is neither plain data nor picklable: {error}. "
+            f"{what}, of type {type(value).__qualname__}, cannot be sent: neither plain data nor picklable ({error}). "
             "Pass what it is made of, and make it inside the step.",
             type=type(value).__qualname__,
         ) from error

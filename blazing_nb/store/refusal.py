@@ -24,8 +24,8 @@ def enqueue_refusal(error: ScriptRefused, chunk: Chunk) -> Exception:
     if fields.get("code") == "BZFULL":
         depth, cap = int(str(fields["depth"])), int(str(fields["cap"]))
         return SegmentFull(
-            f"Segment {chunk.step}:{chunk.prio}:{chunk.node} holds {depth} of at most {cap} operations; "
-            f"{len(chunk.payloads)} more were refused. Enqueue again when workers have drained it.",
+            f"Segment {chunk.step}:{chunk.prio}:{chunk.node} holds {depth:,} of at most {cap:,} operations; "
+            f"{len(chunk.payloads):,} more were refused. Enqueue again when workers have drained it.",
             depth=depth,
             cap=cap,
         )

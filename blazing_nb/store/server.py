@@ -61,8 +61,8 @@ class Admission:
         self.allowance = limit / 20 if limit else math.inf
         if limit and used > ADMISSION_SHARE * limit:
             raise StoreFull(
-                f"The server uses {used} of {limit} bytes; beyond {ADMISSION_SHARE:.0%} nothing is enqueued, so that "
-                "commits still pass. Wait until workers have drained it, shorten retentions, or raise maxmemory.",
+                f"The server uses {used:,} of {limit:,} bytes; beyond {ADMISSION_SHARE:.0%} nothing is enqueued, so "
+                "that commits still pass. Wait until workers have drained it, shorten retentions, or raise maxmemory.",
                 used=used,
                 limit=limit,
             )

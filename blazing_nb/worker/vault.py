@@ -45,7 +45,10 @@ class Vault:
                 return found
         read = query.blob(self._store, ref.digest) if ref.app == self._app else None
         if read is None:
-            raise ReferenceUnknown(f"{ref!r} is not in the store: its retention has passed, or it is another app's.")
+            raise ReferenceUnknown(
+                f"{ref!r} is not in the store: its retention has passed, or it is another app's. "
+                "`app.put` the value again, with a longer retention."
+            )
         with self._lock:
             self._kept[ref.digest] = read
             self._bytes = sum(map(len, self._kept.values()))

@@ -103,8 +103,10 @@ def test_a_list_that_holds_itself_survives() -> None:
 
 
 def test_what_cannot_be_pickled_is_named() -> None:
-    with pytest.raises(ValueNotSerializable, match="an argument of type generator"):
-        codec.prepare((n for n in ()), "an argument")
+    with pytest.raises(ValueNotSerializable, match="argument 2, of type generator"):
+        codec.prepare_call((1, (n for n in ())), {"key": 2})
+    with pytest.raises(ValueNotSerializable, match="argument key, of type generator"):
+        codec.prepare_call((1, [2]), {"key": (n for n in ())})
 
 
 class Bomb:
