@@ -79,7 +79,7 @@ def prepare_call(args: tuple[Any, ...], kwargs: dict[str, Any], swap: Callable[[
             return PLAIN, _pack((args, kwargs))
         except (OverflowError, UnicodeEncodeError):
             return _pickle([list(args), kwargs], "the arguments")
-    value = [list(args), kwargs]
+    value: list[Any] = [list(args), kwargs]
     try:
         if swap is not None and not is_plain(value):
             value = swap(value)
