@@ -7,7 +7,7 @@ BlazingError
 │   ├── NotDeterministic, PositionLost, ScheduleUnknown, OutboxUnusable
 │   └── AppClosed, ExecutorClosed, BatchExists, BatchUnknown, BatchUnfinished, OperationUnknown, NotRetryable
 ├── StoreError: the store refused or could not be reached
-│   ├── StoreUnavailable (OperationUncertain), StoreUnsuitable, ScriptRefused
+│   ├── StoreUnavailable (OperationUncertain), StoreUnsuitable, ScriptRefused (RightMissing)
 │   ├── SegmentFull, StoreFull, AppDraining, OutboxFull, RolledBack, StoreRestored
 │   └── ServerNotFound, ServerFailed: the embedded server
 ├── TrustError: SignatureRefused, PayloadInvalid, CodeRefused, SecretUnsafe, NotShared
@@ -168,6 +168,10 @@ class StoreUnsuitable(StoreError):
 
 class ScriptRefused(StoreError):
     """A script refused its arguments: `code` and `fields` say why."""
+
+
+class RightMissing(ScriptRefused):
+    """The Redis user may not do this: `right` says which ACL rule it lacks, `+command` or `~keys`."""
 
 
 class SegmentFull(StoreError):

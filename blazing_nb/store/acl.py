@@ -21,15 +21,18 @@ OF_WORKERS = frozenset(
 )
 CONNECTING = frozenset({"client|setname", "eval", "evalsha", "info", "ping", "select", "time"})
 CLIENT_COMMANDS = CONNECTING | frozenset(
-    "exists get hdel hexists hget hgetall hincrby hmget hsetnx lrange pexpire set smembers xadd xinfo|groups "  # noqa: SIM905
-    "xpending xrange xread xrevrange xtrim zcount zrange zrevrange zrevrangebyscore".split()
+    "exists get hdel hexists hget hgetall hincrby hmget hsetnx lrange pexpire set smembers wait xadd "  # noqa: SIM905
+    "xinfo|groups xpending xrange xread xrevrange xtrim zcount zrange zrevrange zrevrangebyscore".split()
 )
-DURABLE = frozenset({"command|info", "config|get", "wait", "waitaof"})
-"""What clients call for levels of durability. Not in the rules: whoever wants a level gives it by hand. Redis 7.0 takes
-no rule with `waitaof`, and `config|get`, for servers without it, shows passwords."""
+OF_CLUSTERS = frozenset({"asking", "cluster|info", "cluster|slots"})
+OF_SENTINELS = frozenset({"ping", "sentinel|masters"})
+FSYNC = frozenset({"command|info", "waitaof"})
+"""What clients call for durability="fsync" beside all the rest. Only where it is asked for: Redis 7.0, which has no
+WAITAOF, takes no rule that names it. There `config|get` is needed instead, which shows passwords: give it by hand."""
+DURABLE = FSYNC | {"config|get", "wait"}
 DISCARDING = frozenset({"scan", "unlink"})
 """What `discard` calls. Not in the rules either: who decides that has them by hand for as long."""
-WORKER_COMMANDS = CONNECTING | {"blpop", "get", "hget", "hgetall", "hmget", "hsetnx", "rpush", "set"}
+WORKER_COMMANDS = CONNECTING | {"blpop", "get", "hget", "hgetall", "hmget", "hsetnx", "rpush", "set", "wait"}
 WORKER_READS = ("blob:*", "code:*", "steps")
 WORKER_WRITES = ("bell:*", "chan:*", "mark:*", "shared:*")
 """What scripts or `worker/` touch under names that stand in no script."""
@@ -40,25 +43,33 @@ _WITH_SUBCOMMAND = {"XGROUP", "XINFO"}
 _GLOB = re.compile(r"([*?\[\]\\^])")
 
 
-def rules(app_id: str) -> list[str]:
+def rules(app_id: str, kind: str = "", *, fsync: bool = False) -> list[str]:
     """`ACL SETUSER` lines for `bz-<app>-client` and `bz-<app>-worker`, both off and without a password.
 
     They include what other apps let this one use, as far as this machine knows.
+
+    Args:
+        kind: of the store: "cluster", whose nodes are asked about their slots; "sentinel" for a third line, a user of
+            the Sentinels; or neither.
+        fsync: the server has WAITAOF (Redis 7.2, Valkey), and the client may ask for durability="fsync".
 
     Raises:
         UsageError: the name has a space, which no key pattern can hold, or a quote, which redis-cli would read.
     """
     if any(c.isspace() or c in "\"'" for c in check_name(app_id, "app_id")):
         raise UsageError(f"An app with a space or a quote in its name ({app_id!r}) cannot have ACL rules; rename it.")
+    more = OF_CLUSTERS if kind == "cluster" else frozenset[str]()
+    client = _commands(OF_WORKERS) | CLIENT_COMMANDS | more | (FSYNC if fsync else frozenset())
     return [
-        _line(app_id, "client", _commands(OF_WORKERS) | CLIENT_COMMANDS, [f"~{_prefix(app_id)}*", *_granted(app_id)]),
-        _line(app_id, "worker", _commands(OF_CLIENTS) | WORKER_COMMANDS, _worker_keys(app_id)),
+        _line(app_id, "client", client, [f"~{_prefix(app_id)}*", *_granted(app_id)]),
+        _line(app_id, "worker", _commands(OF_CLIENTS) | WORKER_COMMANDS | more, _worker_keys(app_id)),
+        *([_line(app_id, "sentinel", OF_SENTINELS, [])] if kind == "sentinel" else []),
     ]
 
 
 def _line(app_id: str, role: str, commands: set[str] | frozenset[str], keys: list[str]) -> str:
     allowed = " ".join(f"+{command}" for command in sorted(commands))
-    return f"ACL SETUSER bz-{app_id}-{role} reset {' '.join(keys)} -@all {allowed}"
+    return f"ACL SETUSER bz-{app_id}-{role} {' '.join(['reset', *keys])} -@all {allowed}"
 
 
 def verbs(without: frozenset[str] = frozenset()) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from blazing_nb.store.connection import TRANSIENT, Connection, packed
+from blazing_nb.store.connection import TRANSIENT, Connection, packed, refusal
 
 log = logging.getLogger(__name__)
 WAIT_S, LATE_S = 1.0, 2.0
@@ -29,6 +29,7 @@ class Bell:
         self._raw: Any = None
         self._asked_at = self._failed_at = 0.0
         self._keys: frozenset[str] = frozenset()
+        self._told = False
         self._wait_s = min(WAIT_S, connection.timeout_s / 2)
         self._given_s = self._wait_s + min(LATE_S, connection.timeout_s)
         self.broken = False
@@ -77,10 +78,16 @@ class Bell:
         try:
             reply = raw.read_response()
             return None if reply is None else str(reply[0].decode())
-        except (*TRANSIENT, ResponseError) as error:
-            raw.disconnect()
-            self._fail(error)
-            return None
+        except TRANSIENT as error:
+            problem: Exception = error
+        except ResponseError as error:
+            problem = refusal(error, ())
+            if not self._told:
+                log.warning("the bell cannot be heard, work is looked for each second: %s", problem)
+            self._told = True
+        raw.disconnect()
+        self._fail(problem)
+        return None
 
     def _fail(self, error: Exception) -> None:
         log.info("bell: %s", error)

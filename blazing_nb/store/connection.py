@@ -33,6 +33,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blazing_nb.errors import ScriptRefused, StoreUnavailable, StoreUnsuitable
 from blazing_nb.store.address import Address
+from blazing_nb.store.right import is_refusal, lack
 from blazing_nb.store.route import Route, User
 from blazing_nb.store.topology import route
 
@@ -125,8 +126,7 @@ class Connection:
                     step = 0
             except ResponseError as error:
                 if self._closed or not str(error).startswith(PASSING) or time.monotonic() > end:
-                    prefix = "NOPERM " if isinstance(error, NoPermissionError) else ""
-                    raise refusal(prefix + str(error)) from error
+                    raise refusal(error, args) from error
                 time.sleep(2 * PASSING_PAUSE_S * random.random())  # noqa: S311
 
     def confirm(self, *args: Argument, block_s: float = 0.0) -> Reply | None:
@@ -145,7 +145,7 @@ class Connection:
             except TRANSIENT:
                 return None
             except ResponseError as error:
-                raise refusal(str(error)) from error
+                raise refusal(error, args) from error
 
     def _exchange(self, args: tuple[Argument, ...], block_s: float) -> Reply:
         self._renew()
@@ -176,7 +176,9 @@ class Connection:
             raise
         except ResponseError as error:
             done = True
-            if str(error).startswith(MOVING):  # as the server says it of a command with several keys
+            if str(error).startswith(MOVING) and not is_refusal(
+                str(error)
+            ):  # as the server says it of a command with several keys
                 raise TryAgainError(f"its slot is being handed over: {error}") from error
             raise
         finally:
@@ -269,12 +271,12 @@ def _give_up(error: Exception) -> None:
         )
 
 
-def refusal(text: str) -> ScriptRefused:
+def refusal(error: ResponseError, args: tuple[Argument, ...]) -> ScriptRefused:
     """`BZCODE field=value ...` as an error with fields."""
+    text = f"NOPERM {error}" if isinstance(error, NoPermissionError) else str(error)
+    if is_refusal(text):
+        return lack(text, args)
     words = text.split()
-    if "permission" in text or "can't run this command" in text:
-        advice = "This Redis user lacks a right: `blazing-nb acl APP` prints what it needs."
-        return ScriptRefused(f"The store refused the call: {text}. {advice}", code="NOPERM")
     if not words or not words[0].startswith("BZ"):
         return ScriptRefused(f"The store refused the call: {text}", code="ERR")
     fields = dict(word.split("=", 1) for word in words[1:] if "=" in word)

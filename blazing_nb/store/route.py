@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AskError, RedisError
+from redis.exceptions import AskError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
 from blazing_nb.errors import StoreUnsuitable
@@ -171,6 +171,8 @@ class DiscoveredRoute(Route):
                     raw.connect()
                 raw.send_command("PING", check_health=False)
                 raw.read_response()
+            except ResponseError as error:
+                log.debug("%s:%d answers the question for a sign of life: %s", *address, error)
             except (RedisError, OSError) as error:
                 log.info("%s:%d gives no sign of life: %s", *address, error)
                 raw.disconnect()
@@ -189,6 +191,8 @@ class DiscoveredRoute(Route):
             self._asked_s = time.monotonic()
             try:
                 self._look()
+            except NoPermissionError:
+                raise
             except (RedisError, OSError) as error:
                 log.info("the topology cannot be read now: %s", error)
                 self.problem = str(error)

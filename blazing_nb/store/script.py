@@ -15,7 +15,9 @@ from importlib.resources import files
 import msgspec
 from redis.exceptions import NoScriptError
 
+from blazing_nb.errors import RightMissing
 from blazing_nb.store.connection import Connection, Reply
+from blazing_nb.store.right import lack
 
 _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
 _DEFER = re.compile(r"^-- @defer ([\w ]+)$", re.MULTILINE)
@@ -34,6 +36,8 @@ class Script(msgspec.Struct, frozen=True):
             return connection.call("EVALSHA", self.sha, 1, meta_key, *args)
         except NoScriptError:
             return connection.call("EVAL", self.text, 1, meta_key, *args)
+        except RightMissing as error:
+            raise lack(str(error.fields["text"]), (meta_key,), self.text) from error.__cause__
 
 
 def _source(name: str) -> str:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from blazing_nb.verb import Text, Verb
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
 
+KINDS = ("single", "sentinel", "cluster")
 KEY_VERBS = ("list", "stage", "rotate", "drop")
 
 
 def acl(app: Blazing, args: argparse.Namespace) -> Text:
-    """Lines for `redis-cli`: two users, off until they have a password."""
+    """Lines for `redis-cli`: users that are off until they have a password."""
     from blazing_nb.store.acl import rules
 
-    return Text("\n".join(rules(args.name or app.app_id)))
+    kind = args.kind or urlsplit(args.url or os.environ.get("BLAZING_REDIS_URL", "")).scheme.partition("+")[2]
+    return Text("\n".join(rules(args.name or app.app_id, kind, fsync=args.fsync)))
 
 
 def key(app: Blazing, args: argparse.Namespace) -> Text:
@@ -39,6 +43,8 @@ def key(app: Blazing, args: argparse.Namespace) -> Text:
 
 def _acl(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="APP", help="the app, as --app")
+    parser.add_argument("--kind", choices=KINDS, help="of the store; default: as its url says")
+    parser.add_argument("--fsync", action="store_true", help="let the client ask for durability fsync (WAITAOF)")
 
 
 def _key(parser: argparse.ArgumentParser) -> None:
