@@ -83,7 +83,9 @@ class Bell:
         except ResponseError as error:
             problem = refusal(error, ())
             if not self._told:
-                log.warning("the bell cannot be heard, work is looked for each second: %s", problem)
+                log.warning(
+                    "no bell is heard: work is looked for once a second, news of steps and cancels wait: %s", problem
+                )
             self._told = True
         raw.disconnect()
         self._fail(problem)

@@ -44,7 +44,7 @@ SAMPLES = {
     "zremrangebyscore": "K 0 1", "zrevrange": "K 0 1", "zrevrangebyscore": "K 1 0", "zscore": "K m", "zmscore": "K m",
     "zremrangebyrank": "K 0 1", "zpopmin": "K", "type": "K", "xautoclaim": "K g c 0 0", "lpop": "K", "lpush": "K v",
 }  # fmt: skip
-KEYLESS = acl.CONNECTING - {"eval", "evalsha"}
+KEYLESS = (acl.CONNECTING - {"eval", "evalsha"}) | {"wait"}
 RARE = {
     "lpop",
     "lrem",
@@ -57,6 +57,7 @@ RARE = {
     "zincrby",
     "xinfo|consumers",
     "time",
+    "wait",
 }
 """Needed, and not in every run: after SCRIPT FLUSH, an outage, a pruned segment; for another database, a long join,
 ..."""
