@@ -79,12 +79,15 @@ class ClusterRoute(DiscoveredRoute):
         raise problem
 
     def _ask(self, address: Address) -> dict[int, Address]:
-        raw = self.make(address)
-        raw.socket_timeout = raw.socket_connect_timeout = ASK_S
-        try:
-            return _slots(raw, address)
-        finally:
-            raw.disconnect()
+        """By one raw connection for all nodes: each would be garbage, and a Ctrl-C is lost while Python collects it."""
+        with self._asker_lock:
+            raw = self._asker = self._asker or self.make(address)
+            raw.host, raw.port = address
+            raw.socket_timeout = raw.socket_connect_timeout = ASK_S
+            try:
+                return _slots(raw, address)
+            finally:
+                raw.disconnect()
 
     def adopt(self, found: dict[int, Address]) -> None:
         self._slots = found
