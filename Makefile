@@ -14,7 +14,7 @@ DEMO_STAMP := $(VENV)/.stamp-demo
 TEST_STAMP := $(VENV)/.stamp-test
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: demo test test-fast check audit release-check versions docs bench flat soak soak-long failover cuts simulate lab clean
+.PHONY: demo test test-fast check audit release-check versions docs bench flat soak soak-long failover cluster-failover network matrix cuts simulate lab clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -85,6 +85,18 @@ soak: $(TEST_STAMP)
 
 failover: $(TEST_STAMP)
 	$(BIN)/python -m tests.fault.failover --trials 100 --json
+
+# Each trial takes some ten seconds.
+cluster-failover: $(TEST_STAMP)
+	$(BIN)/python -m tests.fault.cluster_failover --trials 50 --json
+
+# A real network that loses packets, in namespaces of its own.
+network: $(TEST_STAMP)
+	unshare --user --map-root-user --net $(BIN)/python -m tests.fault.network --json
+
+matrix: $(TEST_STAMP)
+	for server in valkey sentinel cluster; do \
+		$(BIN)/python -m pytest -q --server $$server tests/store tests/client tests/worker $(PYTEST_ARGS) || exit 1; done
 
 soak-long: $(TEST_STAMP)
 	$(BIN)/python -m tests.fault.soak --ops 1000000 --faults 3800 --seed 7 --pace 1000 --nap 0.004 --json

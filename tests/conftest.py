@@ -134,7 +134,7 @@ def url(short_dir: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     if kind := request.config.getoption("--server"):
         from tests.deployment import deployed
 
-        with deployed(kind) as deployment:
+        with deployed(kind, calm=True) as deployment:
             yield deployment.url
         return
     socket = short_dir / "s.sock"
@@ -145,6 +145,19 @@ def url(short_dir: Path, request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"unix://{socket}"
     finally:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def single_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """One server, whatever the tests' store is: for what a proxy stands before, or an operator changes by hand. A
+    module of such tests takes it as its `url`."""
+    if request.config.getoption("--server") in ("sentinel", "cluster"):
+        from tests.deployment import deployed
+
+        with deployed("redis") as deployment:
+            yield deployment.url
+        return
+    yield request.getfixturevalue("url")
 
 
 @pytest.fixture

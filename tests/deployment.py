@@ -27,6 +27,7 @@ HOST = "127.0.0.1"
 SLOTS = 16384
 NODE_TIMEOUT_S = 2.0
 DOWN_AFTER_S = 0.5
+CALM_S = 30.0
 KINDS = ("redis", "valkey", "sentinel", "cluster")
 
 
@@ -137,7 +138,7 @@ class Sentinels(Deployment):
 
     SERVICE = "blazing"
 
-    def __init__(self, binary: str = "") -> None:
+    def __init__(self, binary: str = "", down_after_s: float = DOWN_AFTER_S) -> None:
         super().__init__(binary)
         ports = free_ports(6)
         self.servers, self.sentinels = ports[:3], ports[3:]
@@ -149,7 +150,7 @@ class Sentinels(Deployment):
         until(lambda: b"connected_slaves:2" in ask(first, "INFO", "replication"))
         lines = [
             f"sentinel monitor {self.SERVICE} {HOST} {first} 2",
-            f"sentinel down-after-milliseconds {self.SERVICE} {DOWN_AFTER_S * 1000:.0f}",
+            f"sentinel down-after-milliseconds {self.SERVICE} {down_after_s * 1000:.0f}",
             f"sentinel failover-timeout {self.SERVICE} 3000",
             f"sentinel parallel-syncs {self.SERVICE} 2",
         ]
@@ -249,8 +250,9 @@ class Cluster(Deployment):
         until(well, 60)
 
 
-def deploy(kind: str) -> Deployment:
-    """A deployment by its name in the test matrix; BLAZING_TEST_BINARY names another server for any of them."""
+def deploy(kind: str, *, calm: bool = False) -> Deployment:
+    """A deployment by its name in the test matrix; BLAZING_TEST_BINARY names another server for any of them. A calm one
+    takes nobody for dead who only has too much to do."""
     binary = os.environ.get("BLAZING_TEST_BINARY", "")
     match kind:
         case "redis":
@@ -258,16 +260,16 @@ def deploy(kind: str) -> Deployment:
         case "valkey":
             return Single(valkey())
         case "sentinel":
-            return Sentinels(binary)
+            return Sentinels(binary, CALM_S if calm else DOWN_AFTER_S)
         case "cluster":
-            return Cluster(binary)
+            return Cluster(binary, CALM_S if calm else NODE_TIMEOUT_S)
     raise ValueError(f"BLAZING_TEST_SERVER is one of {', '.join(KINDS)}, not {kind!r}")
 
 
 @contextlib.contextmanager
-def deployed(kind: str) -> Iterator[Deployment]:
+def deployed(kind: str, *, calm: bool = False) -> Iterator[Deployment]:
     """Deployed, and ended."""
-    made = deploy(kind)
+    made = deploy(kind, calm=calm)
     try:
         yield made
     finally:

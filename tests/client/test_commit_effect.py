@@ -67,8 +67,9 @@ def test_effects_of_a_process_step_too(app: Blazing, worker: Worker) -> None:
     assert app.shared().counter("pages").value == 1
 
 
-def test_a_commit_whose_reply_is_lost_counts_once(url: str, app: Blazing, short_dir: Path) -> None:
-    proxy = Proxy(url, short_dir / f"{app.app_id}.sock")
+def test_a_commit_whose_reply_is_lost_counts_once(single_url: str, app_id: str, short_dir: Path) -> None:
+    app = Blazing(app_id, url=single_url)
+    proxy = Proxy(single_url, short_dir / f"{app.app_id}.sock")
     made = Worker(app.app_id, url=proxy.url, threads=2).start()
     batch = app.step(nap_and_count).map([0.02] * 100)
     proxy.drop_replies(0.4)
@@ -77,6 +78,7 @@ def test_a_commit_whose_reply_is_lost_counts_once(url: str, app: Blazing, short_
     proxy.close()
     assert proxy.dropped
     assert app.shared().counter("naps").value == 100
+    app.close()
 
 
 @pytest.mark.slow

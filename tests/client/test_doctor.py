@@ -245,16 +245,18 @@ def test_a_slow_a_full_and_a_skewed_server_is_found(app: Blazing, monkeypatch: p
     assert (found["server"], found["clock"], found["memory"]) == ("doubt", "doubt", "bad")
 
 
-def test_a_user_without_the_commands_is_found(app: Blazing, url: str, short_dir: Path) -> None:
+def test_a_user_without_the_commands_is_found(single_url: str, app_id: str) -> None:
+    app = Blazing(app_id, url=single_url).connect()
     admin = app.store.connection().call
     admin("ACL", "SETUSER", "weak", "on", "nopass", "~*", "+@connection", "+info")
     try:
-        weak = Blazing(app.app_id, url=url.replace("unix://", "unix://weak:x@"))
+        weak = Blazing(app.app_id, url=single_url.replace("unix://", "unix://weak:x@"))
         found = weak.doctor()
         assert (found.healthy, states(found)["permissions"]) == (False, "bad")
         weak.close()
     finally:
         admin("ACL", "DELUSER", "weak")
+        app.close()
 
 
 def test_a_worker_that_the_supervisor_cannot_keep_is_found(app: Blazing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,12 @@ from blazing_nb.store.shards import open_store
 from tests.client.test_option import same
 
 
+@pytest.fixture(scope="module")
+def url(single_url: str) -> str:
+    """A proxy stands before it."""
+    return single_url
+
+
 @pytest.fixture
 def far(proxy: Proxy, app_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blazing]:
     """A client whose patience is short."""

@@ -63,6 +63,12 @@ RARE = {
 ..."""
 
 
+@pytest.fixture(scope="module")
+def url(single_url: str) -> str:
+    """Of a cluster each node has users of its own: `test_right.py`."""
+    return single_url
+
+
 @pytest.fixture
 def admin(url: str) -> Iterator[Redis]:
     with Redis.from_url(url) as made:

@@ -25,6 +25,12 @@ Users = Callable[[str, str], str]
 DIRECT = sorted((acl.CLIENT_COMMANDS | acl.WORKER_COMMANDS) & SAMPLES.keys())
 
 
+@pytest.fixture(scope="module")
+def url(single_url: str) -> str:
+    """On the others it is the last tests here."""
+    return single_url
+
+
 def shrink(admin: Redis, app_id: str, role: str, command: str) -> None:
     admin.execute_command("ACL", "SETUSER", f"bz-{app_id}-{role}", f"-{command}")
 

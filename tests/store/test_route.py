@@ -21,6 +21,12 @@ from blazing_nb.store.topology import route
 from tests.condition import until
 
 
+@pytest.fixture(scope="module")
+def url(single_url: str) -> str:
+    """Behind a proxy."""
+    return single_url
+
+
 def test_an_url_names_several_sentinels_a_service_a_database_and_both_logins() -> None:
     made = route("rediss+sentinel://me:pa%40ss@a:1,b,[::1]:3/main/2?sentinel_password=s&ssl_cert_reqs=none")
     assert isinstance(made, SentinelRoute)
