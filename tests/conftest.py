@@ -127,7 +127,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def url(short_dir: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def url(store_url: str) -> str:
+    """The tests' store, as `--server` says."""
+    return store_url
+
+
+@pytest.fixture(scope="session")
+def store_url(short_dir: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A server of the session's own. A missing server is a failure, never a skip."""
     from blazing_nb.store.candidate import find_binary
 
@@ -157,7 +163,7 @@ def single_url(request: pytest.FixtureRequest) -> Iterator[str]:
         with deployed("redis") as deployment:
             yield deployment.url
         return
-    yield request.getfixturevalue("url")
+    yield request.getfixturevalue("store_url")
 
 
 @pytest.fixture

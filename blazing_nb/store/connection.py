@@ -56,7 +56,7 @@ PASSING = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
 nothing was done, and it passes."""
 PASSING_PAUSE_S = 0.1
 BACKOFF_BASE_S = 0.02
-BACKOFF_CAP_S = 1.0
+BACKOFF_CAP_S = 0.5
 
 
 def packed(raw: Any, args: tuple[Argument, ...]) -> Any:

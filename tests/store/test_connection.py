@@ -111,8 +111,8 @@ def test_an_evicting_server_is_refused(url: str, app_id: str) -> None:
     store.close()
 
 
-def test_a_connection_that_is_closed_while_it_connects_waits_for_nothing(url: str) -> None:
-    connection = Connection(url)
+def test_a_connection_that_is_closed_while_it_connects_waits_for_nothing(single_url: str) -> None:
+    connection = Connection(single_url)
     raw = connection._route.make(HERE)
     connection._raws, connection._pid = {HERE: raw}, os.getpid()
     connect = raw.connect
