@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 CAPS = {"g": 2}
 RATES = {"g": (150, 2)}
 LIMITS = "2;150;2"
+PAUSED = ("f", "x")
 EVERY_MS = 700
-CANCEL_MS, PAUSE_MS = 900, 1500
+CANCEL_MS, PAUSE_MS = 600, 1500
 
 
 def take_part(world: World) -> None:
@@ -66,7 +67,8 @@ def cancel(world: World, net: Net, actor: Actor) -> bool:
 def pause(world: World, net: Net, actor: Actor) -> bool:
     actor.sleep(world.odd.randrange(PAUSE_MS))
     stormy = world.stormy
-    net.pause("f", stormy and world.odd.random() < 0.5)
+    for step in PAUSED:
+        net.pause(step, stormy and world.odd.random() < 0.5)
     return stormy
 
 

@@ -81,9 +81,13 @@ class Checker:
         self.awaited: dict[tuple[str, str], Awaited] = {}
         self.suspends: dict[tuple[tuple[str, str], int], Awaited] = {}
         self.attempts: dict[tuple[tuple[str, str], int], int] = {}
+        self.trusts_members = True
+        """False where the store fell back: a member may be unknown to it, and be sent again later."""
         self.caps: dict[str, int] = {}
         self.rates: dict[str, tuple[int, int]] = {}
         self.pythons: dict[str, str] = {}
+        self._now = 0.0
+        self._live: collections.Counter[str] = collections.Counter()
         self._flight: collections.Counter[str] = collections.Counter()
         self._at: dict[str, list[float]] = collections.defaultdict(list)
         self._paused: set[str] = set()
@@ -100,7 +104,10 @@ class Checker:
 
     # -- events
 
-    def enqueued(self, now: float, name: str, incarnation: str, first: int, n: int, deadline: float = 0) -> None:
+    def enqueued(
+        self, now: float, name: str, incarnation: str, first: int, n: int, deadline: float = 0, cap: int = 0
+    ) -> None:
+        self._clock(now)
         delayed = name.split(":")[1] == "d"
         for counter in range(int(first), int(first) + int(n)):
             key = (name, f"{incarnation}-{counter}")
@@ -108,9 +115,16 @@ class Checker:
             self.ops[key] = Op(PARKED if delayed else WAITING, float(deadline))
             self.ops[key].due = math.inf  # until it is parked anew
         self.waiting[name] += 0 if delayed else int(n)
+        self._live[name] += int(n)
+        self.demand(not cap or self._live[name] <= cap, f"cap: {self._live[name]} are in {name}, not {cap}")
+
+    def _clock(self, now: float) -> None:
+        self.demand(now >= self._now, f"the clock went back from {self._now} to {now}")
+        self._now = now
 
     def claimed(self, now: float, worker: str, given: list[Any]) -> None:
         self._claimed_at = now
+        self._clock(now)
         from_parked: collections.Counter[str] = collections.Counter()
         taken: collections.Counter[str] = collections.Counter()
         due_before = {name.partition(":")[0]: self._is_due(name.partition(":")[0], now) for name, *_ in given}
@@ -129,7 +143,11 @@ class Checker:
             self.demand(self._waited[step] <= 4, f"I14: {n} fresh ones of {step} went before what was due")
         seen = (self.ops.get((name, entry)) for name, _, ids in given for entry in ids)
         # What two workers died under is claimed alone, before all others.
-        if not all(op is not None and op.deaths >= BUDGETS - 1 for op in seen):
+        suspects = [op is not None and op.deaths >= BUDGETS - 1 for op in seen]
+        self.demand(
+            not any(suspects) or len(suspects) == 1, f"W14: a suspect among {len(suspects)} claimed by {worker}"
+        )
+        if not all(suspects):
             self._fair(given)
 
     def _claim(self, key: tuple[str, str], claim: int, worker: str, now: float) -> str:
@@ -220,6 +238,7 @@ class Checker:
             self.demand(op.state != FINAL, f"I3: {key} was committed by {op.token} and by {head}")
             if op.state == WAITING:
                 self.waiting[name] -= 1
+            self._live[name] -= op.state != FINAL
             self._flight[name.partition(":")[0]] -= op.state == CLAIMED
             self.demand(not op.onto or head[0] == "S", f"{key} ended as {head}, and something follows it")
             self.demand(head[0] != "X" or 0 < op.deadline <= now, f"deadline: {key} expired before its deadline")
@@ -274,6 +293,10 @@ class Checker:
         if found := self.suspends.get(((name, entry), int(claim))):
             self.awaited[name, entry] = found
 
+    def awaits(self, now: float, name: str, entry: str, heads: list[Any], rows: list[Any]) -> None:
+        if self.trusts_members:
+            self.awaited[name, entry] = Awaited(heads, rows)
+
     def asked(self, now: float, name: str, entry: str) -> None:
         self.ops[name, entry].asked = True
 
@@ -313,6 +336,8 @@ class Checker:
         op = self.ops.get((name, entry))
         held = "" if op is None else f"{op.owner.rpartition('.')[2]}-{op.claim};"
         self.demand(op is None or op.state != CLAIMED or token != held, f"I4: the holder {token} was fenced")
+        done = op is not None and op.state == FINAL and op.token[1:] + ";" == token
+        self.demand(not done, f"I3: the commit of {(name, entry)} by {token}, repeated, was refused")
 
     # -- the end
 

@@ -11,16 +11,18 @@ import time
 from collections.abc import Iterator
 
 from blazing_nb import Blazing
-from tests.fault import trace
+from tests.fault import fan_in, trace
 from tests.fault.work import work
 
 CAP = 2000
 
 
-def items(args: argparse.Namespace) -> Iterator[tuple[int, str, float]]:
-    """No faster than `pace` a second; what was enqueued before is skipped at once."""
+def items(app: Blazing, args: argparse.Namespace) -> Iterator[tuple[int, str, float]]:
+    """No faster than `pace` a second; what was enqueued before is skipped at once. Joins come between."""
     began = time.monotonic()
     for i in range(args.ops):
+        if i and i % fan_in.every(args.ops) == 0:
+            fan_in.enqueue(app, args.batch, i // fan_in.every(args.ops), args.journal)
         yield args.start + i, args.journal, args.nap
         if i >= args.skip:
             time.sleep(max(0.0, began + (i - args.skip) / args.pace - time.monotonic()))
@@ -39,7 +41,7 @@ def main() -> int:
     with Blazing("soak", url=args.url, node_id=args.node, segment_cap=CAP) as app:
         args.skip = sum(map(len, app.store.batch(args.batch)))
         step = app.step(work, retries=3, backoff=0.05)
-        step.options(block=600).starmap(items(args), name=args.batch, resume=True)
+        step.options(block=600).starmap(items(app, args), name=args.batch, resume=True)
     print("all enqueued", flush=True)
     return 0
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import json
 import os
 import random
@@ -34,6 +35,7 @@ from blazing_nb.core.outcome import decode_outcome
 from blazing_nb.errors import BatchUnknown, BlazingError, OperationLost, StoreError
 from blazing_nb.store.candidate import find_binary
 from blazing_nb.store.connection import Connection
+from tests.fault import fan_in
 from tests.fault.checker import Checker
 
 LEASE_S = 1.5
@@ -94,6 +96,7 @@ class Soak:
         self.timers: list[threading.Timer] = []
         self.lock = threading.RLock()
         self.over = threading.Event()
+        self.joins = self.joins_failed = 0
 
     # -- processes
 
@@ -282,11 +285,12 @@ class Soak:
         injector.join()
         with Blazing("soak", url=self.url) as app:
             batches = [self.attach(app, f"b{i}") for i in range(NODES)]
-            done = all(batch.wait(300) for batch in batches)
+            joins = [list(fan_in.attach(app, f"b{i}")) for i in range(NODES)]
+            done = all(batch.wait(300) for batch in itertools.chain(batches, *joins))
             self.over.set()
             for watcher in watchers:
                 watcher.join()
-            report = self.check(app, batches, share, done)
+            report = self.check(app, batches, joins, share, done)
         return {**report, "faults": dict(self.faults), "seconds": round(time.monotonic() - began, 1)}
 
     def enqueue_all(self) -> None:
@@ -310,7 +314,9 @@ class Soak:
             raise BatchUnknown(name)
         return found
 
-    def check(self, app: Blazing, batches: list[Batch], share: int, done: bool) -> dict[str, Any]:
+    def check(
+        self, app: Blazing, batches: list[Batch], joins: list[list[Batch]], share: int, done: bool
+    ) -> dict[str, Any]:
         ops, demand = share * NODES, self.checker.demand
         self.checker.finish()
         demand([len(batch) for batch in batches] == [share] * NODES, f"I1, I2: {batches}")
@@ -333,6 +339,11 @@ class Soak:
         demand(depth == 0, f"I9, I19: {depth} left in the segments")
         never = set(range(ops)) - executed.keys()  # a worker may die thrice between claim and execution
         demand(never <= given_up, f"I1, I10: {len(never - given_up)} succeeded and were never executed")
+        for i, mine in enumerate(joins):
+            failed = [fan_in.check(batch, i * share, given_up, self.journal, demand) for batch in mine]
+            self.joins += len(mine)
+            self.joins_failed += sum(error is not None for error in failed)
+        demand(self.joins > 0 or share <= fan_in.EVERY, "no joins were enqueued")
         return self.report(ops, final, len(given_up), step, executed)
 
     def report(self, ops: int, final: int, given_up: int, step: Any, executed: Any) -> dict[str, Any]:
@@ -346,6 +357,8 @@ class Soak:
             "violations": self.checker.violations,
             "executed_more_than_once": sum(n > 1 for n in executed.values()),
             "gave_up_at_third_death": given_up,
+            "joins": self.joins,
+            "joins_failed_with_a_lost_member": self.joins_failed,
             "fenced": step.fenced,
             "rescued": step.rescued,
             "retried": step.retried,

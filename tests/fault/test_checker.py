@@ -34,12 +34,28 @@ def rescue(counter: int = 1, now: int = 50) -> list[Event]:
     ]
 
 
+JOIN = "j:d:n1"
+
+
+def join(counter: int) -> list[Event]:
+    """It awaits that 1 and 2 succeed."""
+    waits = ["awaits", 0, JOIN, f"5-{counter}", [[2, 2, "S", "F"]], [[1, SEG, "5", 1, 2]]]
+    return [["enqueued", 0, JOIN, "5", counter, 1], waits]
+
+
 def check(*events: Event) -> list[str]:
     checker = Checker()
     for event in events:
         checker.see(event)
     checker.finish()
     return [violation.partition(":")[0] for violation in checker.violations]
+
+
+def test_a_join_may_go_on_once_what_it_awaits_has_succeeded_and_ends_where_it_cannot() -> None:
+    go = [enqueue(2), *join(3), claim(1), finish(1), claim(2), finish(2), claim(3, segment=JOIN)]
+    assert check(*go, ["finished", 2, JOIN, [["5-3", "S7-1"]]]) == []
+    end = [enqueue(2), *join(3), claim(1), finish(1, "F7-1"), ["finished", 2, JOIN, [["5-3", "F0-0"]]]]
+    assert check(*end, claim(2), finish(2)) == []
 
 
 def test_a_good_history_has_no_violation() -> None:
@@ -63,6 +79,28 @@ def test_a_good_history_has_no_violation() -> None:
         ("I12", [enqueue(2), claim(2), claim(1), finish(1), finish(2)]),
         ("I14", [enqueue(), claim(1), claim(1, now=45), *rescue(), claim(1, 3, "b.8", 60), finish(1, "S8-3")]),
         ("I14", [enqueue(9), claim(1), *rescue(), *(claim(i, 1, "b.8", 60 + i) for i in range(2, 10))]),
+        ("I11", [enqueue(2), *join(3), claim(1), finish(1), claim(3, segment=JOIN)]),
+        ("I11", [enqueue(2), *join(3), ["finished", 2, JOIN, [["5-3", "F0-0"]]]]),
+        ("I3", [enqueue(), claim(1), finish(1), ["fenced", 3, SEG, "5-1", "7-1;"]]),
+        ("I3", [enqueue(), claim(1), *[["followed", 1, SEG, "5-1", "7-1;", "1|z:n:@0:9-1"]] * 2, finish(1)]),
+        ("I4", [enqueue(), claim(1), ["suspended", 1, SEG, "5-1", 1, "8-1;"]]),
+        (
+            "W14",
+            [
+                enqueue(2),
+                claim(1),
+                *rescue(),
+                claim(1, 2),
+                *rescue(),
+                ["claimed", 90, "b.8", [[SEG, 3, ["5-1", "5-2"]]]],
+            ],
+        ),
+        ("W17", [enqueue(), claim(1), ["asked", 0, SEG, "5-1"], ["parked", 9, SEG, "5-1"], claim(1, 2, now=10)]),
+        ("pause", [enqueue(), ["paused", 0, "f", 1], claim(1)]),
+        ("deadline", [["enqueued", 0, SEG, "5", 1, 1, 40], claim(1, now=41)]),
+        ("cap", [["enqueued", 0, SEG, "5", 1, 3, 0, 2]]),
+        ("the clock went back from 9.0 to 1.0", [["enqueued", 9, SEG, "5", 1, 1], claim(1)]),
+        ("I2", [["ticked", 0, "@s@1"], ["ticked", 0, "@s@1"]]),
         ("I15", [enqueue(), enqueue(20, 1, "f:n:n2"), *(claim(i, segment="f:n:n2") for i in range(1, 21))]),
     ],
 )

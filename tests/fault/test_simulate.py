@@ -41,6 +41,8 @@ def test_a_seed_is_a_schedule(url: str) -> None:
     assert len(first.notes) > 20
 
 
-@pytest.mark.parametrize("mutant", ["no_fence", "two_step_claim"])
+@pytest.mark.parametrize(
+    "mutant", ["no_fence", "two_step_claim", "cap_ignored", "join_is_not_handed_on", "suspends_what_was_cancelled"]
+)
 def test_a_deliberate_bug_dies(mutant: str) -> None:
     assert search(range(20), mutant, first_only=True)["violations"]

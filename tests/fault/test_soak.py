@@ -19,4 +19,5 @@ def test_nothing_is_lost_or_committed_twice_under_faults() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert (report["final"], report["double_commits"], report["stuck"]) == (4000, 0, 0)
+    assert report["joins"] >= 10
     assert sum(report["faults"].values()) >= 25

@@ -20,7 +20,18 @@ end
 
 POINTS = [
     # file, before what, what is written
-    ("enqueue", "if q.prio == 'd' then", "witness('enqueued', now, name, q.incarnation, q.first, n, deadline or 0)\n"),
+    (
+        "enqueue",
+        "if q.prio == 'd' then",
+        "witness('enqueued', now, name, q.incarnation, q.first, n, deadline or 0, q.cap)\n",
+    ),
+    (
+        "enqueue",
+        "local at = string.format('%.0f', now)\nregister(name, at)",
+        "for _, row in ipairs(q.joins) do\n"
+        "  if #row[3] > 0 then witness('awaits', now, name, id_at(q.first + row[1]), row[2], row[3]) end\n"
+        "end\n",
+    ),
     ("_park", "  redis.call('XCLAIM', P .. 'seg:' .. name, 'w', '@parked'", "  witness('parked', due, name, id)\n"),
     ("_again", "  park(name, id, now + tonumber(delay))", "  witness('failed', now, name, id, token)\n"),
     ("release", "      park(name, id, now + q.delay_ms)", "      witness('released', now, name, id, q.need)\n"),

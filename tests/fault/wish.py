@@ -20,9 +20,9 @@ CODE = b"\0" * 32
 STEPS = ["f", "g", "j", "m", "s", "x", "z"]
 """f has effects, g limits, j waits for others, m is a flow's first stage and z its second, s is ticked, x expires."""
 CAP = 8
-DEADLINE_MS = 2500
+DEADLINE_MS = 1500
 FAIL, SUSPEND = 0.05, 0.06
-KINDS = {"f": 3, "g": 1, "j": 4, "m": 2, "x": 1}
+KINDS = {"f": 4, "g": 1, "j": 4, "m": 2, "x": 2}
 
 
 def wish(world: World, prepared: list[Any]) -> Call:

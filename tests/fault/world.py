@@ -114,7 +114,8 @@ class World:
     def tell(self, checker: Checker) -> None:
         """What the events do not say. After a fall-back the same claim may have happened twice."""
         checker.caps, checker.rates, checker.pythons = CAPS, RATES, PYTHONS
-        if not self.faults["fall_back"]:
+        checker.trusts_members = not self.faults["fall_back"]
+        if checker.trusts_members:
             checker.awaited = {key_of(op): awaited for op, awaited in self.awaited.items()}
             checker.suspends = {(key_of(op), claim): awaited for (op, claim), awaited in self.suspends.items()}
             checker.attempts = {(key_of(op), claim): attempt for (op, claim), attempt in self.attempts.items()}
