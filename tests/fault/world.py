@@ -113,7 +113,7 @@ class World:
 
     def tell(self, checker: Checker) -> None:
         """What the events do not say. After a fall-back the same claim may have happened twice."""
-        checker.caps, checker.rates, checker.pythons = CAPS, RATES, PYTHONS
+        checker.bounds.caps, checker.bounds.rates, checker.pythons = CAPS, RATES, PYTHONS
         checker.trusts_members = not self.faults["fall_back"]
         if checker.trusts_members:
             checker.awaited = {key_of(op): awaited for op, awaited in self.awaited.items()}
