@@ -23,9 +23,16 @@ class Awaited(NamedTuple):
     def verdict(self, letter_of: Callable[[Key], str]) -> str:
         """`GO` where all groups are decided well, `OPEN` where one is not decided, or how the operation ends.
         `letter_of` says how a member ended: "" not yet, "?" nothing is known of it."""
-        found = [self._decide(i, head, letter_of) for i, head in enumerate(self.heads, 1)]
+        found = self._decisions(letter_of)
         endings = [one for one in found if one not in (GO, OPEN)]
         return endings[0] if endings else OPEN if OPEN in found else GO
+
+    def may_end_as(self, letter: str, letter_of: Callable[[Key], str]) -> bool:
+        """Whether a group says so; where several cannot be decided well, the first one that was known of counts."""
+        return letter in self._decisions(letter_of)
+
+    def _decisions(self, letter_of: Callable[[Key], str]) -> list[str]:
+        return [self._decide(i, head, letter_of) for i, head in enumerate(self.heads, 1)]
 
     def _decide(self, group: int, head: Sequence[Any], letter_of: Callable[[Key], str]) -> str:
         needed, total, counts, ending = int(head[0]), int(head[1]), head[2], head[3]

@@ -220,8 +220,8 @@ class Checker:
             self.demand(not op.onto or head[0] == "S", f"{key} ended as {head}, and something follows it")
             self.demand(head[0] != "X" or 0 < op.deadline <= now, f"deadline: {key} expired before its deadline")
             if head.startswith("F0-"):
-                verdict = self.awaited[key].verdict(self._letter) if key in self.awaited else "F"
-                self.demand(verdict == "F", f"I11: the store ended {key} as failed, and what it awaits is {verdict}")
+                ends = key not in self.awaited or self.awaited[key].may_end_as("F", self._letter)
+                self.demand(ends, f"I11: the store ended {key} as failed, and nothing that it awaits says so")
             elif head[0] in "SF":
                 token = f"{op.owner.rpartition('.')[2]}-{op.claim}"
                 self.demand(op.state == CLAIMED and head[1:] == token, f"I4: {key} of {token} was committed by {head}")
