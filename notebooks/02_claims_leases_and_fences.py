@@ -195,7 +195,7 @@ pids, tokens = zip(*executions(4), strict=True)
 tokens[2:]
 
 # %% [markdown]
-# Check what was taught, and stop the workers and the server.
+# Check what was taught, and stop the workers and the server. The sums are those of a first run: what is stored stays on disk.
 
 # %%
 assert counts[:5] == [functions(file) for file in files[:5]] and len(counts) == len(files)

@@ -195,7 +195,7 @@ notes = app.attach("notes").results(timeout=30)
 notes[:5]
 
 # %% [markdown]
-# Check what was taught, and stop the workers and the server.
+# Check what was taught, and stop the workers and the server. The sums are those of a first run: what is stored stays on disk.
 
 # %%
 assert results[:60] == before and len(results) == len(files)

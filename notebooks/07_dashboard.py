@@ -106,6 +106,8 @@ held.wait(timeout=30), before
 
 # %% [markdown]
 # ## What it taught
+#
+# The sums are those of a first run: what is stored stays on disk.
 
 # %%
 assert "Pause" in question["ask"] and before == 50  # it asked, and then nobody claimed

@@ -167,7 +167,7 @@ team.map("settings")["colour"] = "blue"
 ours.counter("notes").value, sorted(ours.set("letters")), dict(ours.map("settings"))
 
 # %% [markdown]
-# Check what was taught, and stop the workers and the server.
+# Check what was taught, and stop the workers and the server. The sums are those of a first run: what is stored stays on disk.
 
 # %%
 assert (mine.result(), theirs.result(), type(unknown)) == (9, 2, OperationUnknown)

@@ -208,7 +208,7 @@ print(sent, "- operations for each call:", round(N / sum(sent.values())))
 # %% [markdown]
 # That is where the speed comes from: a turn of a worker commits hundreds of results and claims hundreds of operations in one call.
 #
-# Check what was taught, and stop the server.
+# Check what was taught, and stop the server. The sums are those of a first run: what is stored stays on disk.
 
 # %%
 assert [f"count:n:notebook:{row['message_id'].decode()}" for row in claims] == [o.id for o in batch.operations()]
