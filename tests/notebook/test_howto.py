@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from blazing_nb import Blazing, Worker
+from blazing_nb.store.station import Station
 from tests.deployment import until
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -138,7 +139,7 @@ def test_the_page_on_workers_runs(
 
     assert app.step(loads).enqueue().result(timeout=20) == 1
     execute(end, space)
-    until(lambda: app.workers.posts() == [])
+    until(lambda: app.workers.posts() == [] and not Station(app_id).supervised)
     app.workers.accept()
     app.close()
 
