@@ -64,17 +64,18 @@ class Node:
         net = Net(world, actor)
         writer = NodeWriter(self.name, world.app, net, world.ring, Deaf(), Redo(net, active=False))  # type: ignore[arg-type]
         while self.left or writer.unsettled:
+            before = world.generation
             try:
                 if self.left:
                     self.left -= 1
                     prepared = [prepare_call((self.left, i), {}) for i in range(CHUNK)]
                     call = wish(world, prepared) if world.wide else Call("f", CODE, prepared)
-                    world.acknowledge(writer.send(call, Results(CHUNK), 0))
+                    world.acknowledge(writer.send(call, Results(CHUNK), 0), before)
                 else:
                     pending = writer.unsettled
                     writer.settle()
                     if pending is not None:
-                        world.acknowledge(pending.range)
+                        world.acknowledge(pending.range, before)
             except SegmentFull:
                 self.left += 1
             except StoreError as error:

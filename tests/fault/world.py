@@ -15,7 +15,7 @@ from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import StoreError
 from blazing_nb.store.store import Store
 from tests.fault import verdict
-from tests.fault.actor import Event
+from tests.fault.actor import TIMEOUT_MS, Event
 from tests.fault.awaited import Awaited, Key
 from tests.fault.bystander import CAPS, RATES, take_part
 from tests.fault.checker import Checker
@@ -24,6 +24,8 @@ from tests.fault.role import PYTHONS, STORM_MS, Node, SimulatedWorker, digest
 T0 = 1_800_000_000_000
 WORKERS, NODES = 3, 2
 CALM_MS = 90_000
+LATEST_MS = 2 * TIMEOUT_MS
+"""After the storm the last late request arrives."""
 JUMPS_MS = (-20_000, -700, 700, 60_000)
 FATES = {"pass": 80.0, "drop_request": 4.0, "drop_reply": 6.0, "delay": 4.0, "double": 3.0}
 
@@ -105,7 +107,10 @@ class World:
         before = self.awaited[op].rows if op in self.awaited else []
         self.awaited[op] = Awaited(heads, [*before, *(row for row in rows if row not in before)])
 
-    def acknowledge(self, range_: Range) -> None:
+    def acknowledge(self, range_: Range, before: int) -> None:
+        """Unless the store fell back while the answer was on its way: `before` is its generation when it was asked."""
+        if before != self.generation:
+            return
         self.ranges.append(range_)
         for op in range_.ids():
             self.acknowledged[op.text] = op
@@ -189,7 +194,7 @@ class World:
             event = heapq.heappop(self.queue)
             self.now = max(self.now, event.at)
             event.go()
-            if not self.stormy and self.now > looked + 500:
+            if self.now > max(looked + 500, T0 + STORM_MS + LATEST_MS):
                 looked = self.now
                 if self._is_quiet():
                     return
