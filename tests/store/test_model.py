@@ -474,7 +474,7 @@ def test_the_scripts_do_what_the_model_does(url: str, app_id: str) -> None:
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES, stateful_step_count=40, suppress_health_check=list(HealthCheck)
         ),
     )
 

@@ -117,7 +117,7 @@ async def follow(node: Any, log: list[Any]) -> Any:
     return sorted(str(task.result()) for task in tasks if task in done)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32))
 def test_every_run_repeats_the_ones_before_and_goes_on(seed: int) -> None:
     chance = random.Random(seed)
