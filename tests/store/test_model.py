@@ -473,9 +473,7 @@ def test_the_scripts_do_what_the_model_does(url: str, app_id: str) -> None:
     Here.url, Here.app = url, app_id
     run_state_machine_as_test(
         Here,
-        settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=40, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=40, suppress_health_check=list(HealthCheck)),
     )
 
 
