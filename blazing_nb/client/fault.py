@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import threading
 import time
@@ -21,6 +20,7 @@ from blazing_nb.core.snapshot import Snapshot, Step
 from blazing_nb.errors import StoreError, UsageError
 from blazing_nb.store import embedded
 from blazing_nb.store.address import shown
+from blazing_nb.store.chance import CHANCE
 
 if TYPE_CHECKING:
     from blazing_nb.client.app import Blazing
@@ -220,7 +220,7 @@ class Experiment:
         pids = [process.pid for process in self.app.workers]
         if not pids:
             raise UsageError("All workers of this app here have ended; see app.workers.events().")
-        return random.choice(pids)  # noqa: S311 - no secret
+        return CHANCE.choice(pids)
 
     def _kill(self, batches: list[Batch]) -> None:
         for _ in range(2):

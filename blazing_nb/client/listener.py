@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from blazing_nb.client.results import Results
 from blazing_nb.client.tracker import Tracker
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.errors import BlazingError, StoreError
+from blazing_nb.store.chance import CHANCE
 from blazing_nb.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Listener:
                 owes = True  # what came may not all have been read
                 if not self._closed.is_set():
                     log.warning("completions cannot be followed now, trying on: %s", error)
-                    self._closed.wait(2 * PAUSE_S * random.random())  # noqa: S311
+                    self._closed.wait(2 * PAUSE_S * CHANCE.random())
             except BlazingError:
                 log.exception("a completion could not be read")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -21,6 +20,7 @@ import msgspec
 from blazing_nb.core.dot import OperationId
 from blazing_nb.core.snapshot import OutboxState
 from blazing_nb.errors import OutboxFull, OutboxUnusable
+from blazing_nb.store.chance import CHANCE
 from blazing_nb.store.home import file_name, home
 from blazing_nb.store.request import Chunk
 
@@ -120,7 +120,7 @@ class Spool:
             owner, self.node, last = self._db.execute("SELECT app, node, incarnation FROM meta").fetchone()
             if owner != app_id:
                 raise OutboxUnusable(f"{self.path} is the outbox of the app {owner!r}. Name another path.", app=owner)
-            self.incarnation = max((_now_ms() << 11) + random.getrandbits(11), last + 1)
+            self.incarnation = max((_now_ms() << 11) + CHANCE.getrandbits(11), last + 1)
             self._db.execute("UPDATE meta SET incarnation = ?", (self.incarnation,))
         sizes = self._db.execute("SELECT why IS NULL, sum(last - first + 1) FROM chunk GROUP BY 1").fetchall()
         counts: dict[int, int] = dict(sizes)

@@ -199,6 +199,8 @@ class Workers:
 
     def stop_accepting(self, timeout: float = 10.0) -> int:
         """Let all workers of the app claim nothing more, on every machine; what is in flight goes on. How many heard.
+        It is for those that are registered now. One that starts later does claim, so that a new release can take over
+        from the old; that goes for one that `adapt` starts too: order `scale(n)` before, where none shall.
 
         Raises:
             WorkersNotReady: `reasons` has those that did not answer.

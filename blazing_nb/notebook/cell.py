@@ -214,4 +214,8 @@ def _prepared(name: str, value: Any) -> Prepared:
     try:
         return prepare(value, name)
     except ValueNotSerializable as error:
-        raise ValueNotSerializable(f"The cell reads {error}. Make it inside the cell.", name=name) from None
+        raise ValueNotSerializable(
+            f"The cell reads {name}, of type {type(value).__qualname__}, which cannot be sent: neither plain data nor "
+            f"picklable ({error.__cause__ or error}). Make it inside the cell.",
+            name=name,
+        ) from None

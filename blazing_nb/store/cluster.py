@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from blazing_nb.errors import UsageError
 from blazing_nb.store.address import Address
+from blazing_nb.store.chance import CHANCE
 from blazing_nb.store.route import ASK_S, DiscoveredRoute
 
 PREFIX = "bz:{"
@@ -62,7 +62,7 @@ class ClusterRoute(DiscoveredRoute):
 
     def discover(self) -> dict[int, Address]:
         """From the first that answers and is of the majority. Who was silent lately is asked if all others are."""
-        known = sorted({*self.valid(), *self.seeds}, key=lambda _: random.random())  # noqa: S311
+        known = sorted({*self.valid(), *self.seeds}, key=lambda _: CHANCE.random())
         now = time.monotonic()
         silent = [address for address in known if self._silent.get(address, 0.0) > now]
         problem: Exception = RedisConnectionError("no node is known")

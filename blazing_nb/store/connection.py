@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import socket
 import threading
 import time
@@ -33,6 +32,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blazing_nb.errors import ScriptRefused, StoreUnavailable, StoreUnsuitable
 from blazing_nb.store.address import Address
+from blazing_nb.store.chance import CHANCE
 from blazing_nb.store.right import is_refusal, lack
 from blazing_nb.store.route import Route, User
 from blazing_nb.store.topology import route
@@ -115,7 +115,7 @@ class Connection:
                     self._route.doubt()
                 attempt, step = attempt + 1, step + 1
                 self.retries += 1
-                pause = random.random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**step)  # noqa: S311
+                pause = CHANCE.random() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**step)
                 if self._closed or time.monotonic() + pause > end:
                     raise StoreUnavailable(
                         f"The store did not answer {args[0]!r} within {self._deadline_s:g} s ({error}). "
@@ -127,7 +127,7 @@ class Connection:
             except ResponseError as error:
                 if self._closed or not str(error).startswith(PASSING) or time.monotonic() > end:
                     raise refusal(error, args) from error
-                time.sleep(2 * PASSING_PAUSE_S * random.random())  # noqa: S311
+                time.sleep(2 * PASSING_PAUSE_S * CHANCE.random())
 
     def confirm(self, *args: Argument, block_s: float = 0.0) -> Reply | None:
         """Ask once, on the socket by which the last call was answered; None where it is gone or does not answer.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from blazing_nb.store.address import Address, service
+from blazing_nb.store.chance import CHANCE
 from blazing_nb.store.route import ASK_S, DiscoveredRoute
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class SentinelRoute(DiscoveredRoute):
         return () if self._found is None else (self._found,)
 
     def discover(self) -> Address:
-        asked = Sentinel(random.sample(self.seeds, len(self.seeds)), sentinel_kwargs=self._asking)  # type: ignore[no-untyped-call]
+        asked = Sentinel(CHANCE.sample(self.seeds, len(self.seeds)), sentinel_kwargs=self._asking)  # type: ignore[no-untyped-call]
         try:
             host, port = asked.discover_master(self._service)  # type: ignore[no-untyped-call]
         except MasterNotFoundError:

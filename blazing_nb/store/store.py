@@ -5,7 +5,6 @@ Knows bytes and numbers, never user values: encoding is `core/codec`, trust is `
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from blazing_nb.core.name import check_name
 from blazing_nb.core.snapshot import Snapshot
 from blazing_nb.errors import ScriptRefused, ShardsFixed
 from blazing_nb.store import script, server
+from blazing_nb.store.chance import CHANCE
 from blazing_nb.store.connection import Argument, Connection, Reply
 from blazing_nb.store.connections import Connections
 from blazing_nb.store.durability import Durability
@@ -129,7 +129,7 @@ class Store:
 
     def open_node(self, node: str, *, now_ms: int | None = None) -> int:
         """Register a start of a node; its incarnation."""
-        request = {"kind": "node", "name": node, "random": random.getrandbits(11)}
+        request = {"kind": "node", "name": node, "random": CHANCE.getrandbits(11)}
         return int(self.run("open", request, now_ms=now_ms))
 
     def open_worker(
@@ -139,7 +139,7 @@ class Store:
         request = {
             "kind": "worker",
             "name": worker_id,
-            "random": random.getrandbits(11),
+            "random": CHANCE.getrandbits(11),
             "lease_ms": lease_ms,
             "info": flat({"lease_ms": lease_ms, **(info or {})}),
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from time import perf_counter_ns
 from types import TracebackType
@@ -24,6 +23,7 @@ from blazing_nb.errors import (
     UnknownStep,
     ValueNotSerializable,
 )
+from blazing_nb.store.chance import CHANCE
 from blazing_nb.store.join import suspend_body
 from blazing_nb.worker.execution import Execution
 from blazing_nb.worker.gauge import Gauge
@@ -118,7 +118,7 @@ class Endings:
     def _again(self, execution: Execution, error: BaseException) -> Finished:
         policy, claim = execution.policy, execution.job.claim
         attempt = claim.claims - claim.spent
-        delay_ms = backoff_ms(attempt, policy.base_ms, policy.cap_ms, random.random())  # noqa: S311 - jitter
+        delay_ms = backoff_ms(attempt, policy.base_ms, policy.cap_ms, CHANCE.random())
         if isinstance(error, Retry) and error.after is not None:
             delay_ms = round(error.after * 1000)
         story = f"{type(error).__name__}: {error}".encode(errors="replace")[:STORY_LIMIT]

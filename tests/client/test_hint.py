@@ -60,7 +60,7 @@ def test_a_closed_app_says_that_its_steps_are_defined_anew(url: str) -> None:
 
 def test_the_argument_that_cannot_be_sent_is_named(app: Blazing) -> None:
     step = app.step(area)
-    with pytest.raises(errors.ValueNotSerializable, match=r"^argument 2 of type lock is neither"):
+    with pytest.raises(errors.ValueNotSerializable, match=r"^argument 2, of type lock, cannot be sent"):
         step.enqueue(1, threading.Lock())
-    with pytest.raises(errors.ValueNotSerializable, match=r"^argument height of type generator is neither"):
+    with pytest.raises(errors.ValueNotSerializable, match=r"^argument height, of type generator, cannot be sent"):
         step.enqueue(1, height=(n for n in ()))

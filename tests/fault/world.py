@@ -13,6 +13,7 @@ from typing import Any
 from blazing_nb.core.dot import OperationId, Range
 from blazing_nb.core.signature import KeyRing
 from blazing_nb.errors import StoreError
+from blazing_nb.store.chance import CHANCE
 from blazing_nb.store.store import Store
 from tests.fault import verdict
 from tests.fault.actor import TIMEOUT_MS, Event
@@ -164,8 +165,8 @@ class World:
             Node(self, f"n{i}")
         if self.wide:
             take_part(self)
-        draw, rest = self.random, random.getstate()
-        random.seed(self.seed)  # incarnations have random bits
+        draw, rest = self.random, CHANCE.getstate()
+        CHANCE.seed(self.seed)  # incarnations have random bits
         for _ in range(draw.randrange(3)):
             self.at(T0 + draw.randrange(STORM_MS), self.jump)
         if draw.random() < 0.3:
@@ -177,7 +178,7 @@ class World:
             self._schedule()
         except StoreError as error:
             self.violations.append(f"the scripts fail: {error}")
-        random.setstate(rest)
+        CHANCE.setstate(rest)
         self.over = True
         self._end_actors()
         self.violations += verdict.check(self)

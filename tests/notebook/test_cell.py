@@ -311,7 +311,7 @@ def test_an_interrupt_ends_the_waiting_and_not_the_cell(shared: Kernel, tmp_path
     ("body", "says"),
     [
         ("!ls", "do not run on a worker"),
-        ("lock.acquire()", "'lock'|lock of type"),
+        ("lock.acquire()", "'lock'|lock, of type"),
         ("x = (", "line 2"),
     ],
 )
