@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 class Courier:
-    """Carries one call at a time: `send`, then `answer` once `fileno` is readable. It never tries again: what it could
-    not carry may have arrived, and whoever sent it decides."""
+    """Carries one call at a time: `connect`, `send`, then `answer` once `fileno` is readable. It never tries again:
+    what it could not carry may have arrived, and whoever sent it decides."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -27,6 +27,15 @@ class Courier:
     def away(self) -> bool:
         """Whether a call is under way."""
         return self._raw is not None
+
+    def connect(self, *words: Argument) -> bool:
+        """Have a socket to where the command goes; False where the store could not be reached."""
+        try:
+            self.connection.open(*words)
+        except TRANSIENT as error:
+            self._fail(error)
+            return False
+        return True
 
     def send(self, *words: Argument) -> bool:
         """Send one command; False where the store could not be reached."""

@@ -17,7 +17,8 @@ import msgspec
 
 from blazing_nb.core.effect import Effect
 from blazing_nb.errors import BlazingError, StoreRestored
-from blazing_nb.store.connection import Connection
+from blazing_nb.store.connection import Argument, Connection
+from blazing_nb.store.courier import Courier
 from blazing_nb.store.reply import Reasserted, Turn
 from blazing_nb.store.request import Group
 from blazing_nb.store.store import Store
@@ -97,14 +98,15 @@ class Commits:
             finally:
                 self._sending = False
 
-    def pass_by(self, connection: Connection, send: Callable[[], bool]) -> bool:
-        """What `send` answers; False, and nothing was sent, where the store is to be looked at first (`guard` does)."""
-        connection.on_connect = self._meet
-        if self._fresh:
+    def pass_by(self, courier: Courier, words: list[Argument]) -> bool:
+        """Send by a socket that is known; False, and nothing was sent, where there is none, or where the store is to be
+        looked at first (`guard` does): then it is known by the next time."""
+        courier.connection.on_connect = self._meet
+        if not courier.connect(*words) or self._fresh:
             return False
         self._sending = True
         try:
-            return send()
+            return courier.send(*words)
         except Reconnected:
             return False
         finally:

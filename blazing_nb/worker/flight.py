@@ -71,7 +71,7 @@ class Flights:
     def begin(self, words: list[Argument], batch: Batch, asks: bool, room: list[tuple[Lane, int]]) -> bool:
         """Send a turn; False where the store could not be reached. Its room is held until it ends."""
         courier, generation = self._free.pop(), self._commits.generation
-        if not self._commits.pass_by(courier.connection, lambda: courier.send(*words)):
+        if not self._commits.pass_by(courier, words):
             self._free.append(courier)
             return False
         for lane, n in room:

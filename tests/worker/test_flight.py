@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from blazing_nb import Blazing, Worker
 from blazing_nb.client.proxy import Proxy
+from blazing_nb.worker.flight import MOST, Flights
 from tests.client.test_option import same
 from tests.worker.test_death import until
 
@@ -55,6 +57,21 @@ def test_the_next_turn_claims_while_the_last_is_under_way_and_no_deeper(app: Bla
     while batch.done_count < len(batch):
         seen.append(claimed(app))
     assert 256 < max(seen) <= 512
+
+
+def test_each_turn_of_a_long_map_overlaps_but_for_the_first_by_each_socket(
+    app: Blazing, far: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = Flights.begin, list[bool]()
+
+    def recorded(*args: Any) -> bool:
+        begun.append(begin(*args))
+        return begun[-1]
+
+    monkeypatch.setattr(Flights, "begin", recorded)
+    app.step(same).map(range(12_000)).results(60)
+    assert begun.count(True) >= 12_000 // 256 - 4
+    assert begun.count(False) <= MOST
 
 
 def test_overlapping_turns_keep_a_cap_of_operations_in_flight(app: Blazing, far: Worker) -> None:
