@@ -48,7 +48,8 @@ class Posts:
                 shard.connections.deadline_s = SHARD_DEADLINE_S
             rows: deque[Finished] = finished if alone else deque()
             post = Post(shard, bench, self._worker_id, self._lease_ms, rows)
-            post.overlaps = alone
+            # A server may take two turns in either order, which shows where a lane executes one after the other.
+            post.overlaps = alone and all(lane.slots > 1 for lane in bench.lanes)
             self._posts.append(post)
         self._url, self._app = store.url, store.keys.app
         self.order = list(self._posts)

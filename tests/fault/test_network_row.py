@@ -100,7 +100,12 @@ def test_r18_connections_that_are_reset_again_and_again_lose_and_double_nothing(
 def test_pauses_grow_with_full_jitter_and_end_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     now = time.monotonic()
-    monkeypatch.setattr("blazing_nb.store.connection.time.sleep", pauses.append)
+    sleep, me = time.sleep, threading.get_ident()
+
+    def note(pause: float) -> None:  # others sleep too
+        pauses.append(pause) if threading.get_ident() == me else sleep(pause)
+
+    monkeypatch.setattr("blazing_nb.store.connection.time.sleep", note)
     monkeypatch.setattr("blazing_nb.store.connection.time.monotonic", lambda: now + sum(pauses))
     from blazing_nb.errors import StoreUnavailable
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +73,22 @@ def test_each_turn_of_a_long_map_overlaps_but_for_the_first_by_each_socket(
     app.step(same).map(range(12_000)).results(60)
     assert begun.count(True) >= 12_000 // 256 - 4
     assert begun.count(False) <= MOST
+
+
+def noted(x: int, log: str) -> int:
+    with open(log, "a") as file:
+        file.write(f"{x}\n")
+    return x
+
+
+def test_a_worker_of_one_thread_executes_in_the_order_of_the_segment(
+    app: Blazing, proxy: Proxy, tmp_path: Path
+) -> None:
+    worker = Worker(app.app_id, url=f"{proxy.url}?socket_timeout=1", lease=LEASE_S, threads=1).start()
+    log = tmp_path / "log"
+    app.step(noted).starmap((i, str(log)) for i in range(3000)).results(60)
+    worker.close()
+    assert log.read_text().split() == [str(i) for i in range(3000)]
 
 
 def test_overlapping_turns_keep_a_cap_of_operations_in_flight(app: Blazing, far: Worker) -> None:
