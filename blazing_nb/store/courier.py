@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -14,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Courier:
-    """Carries one call at a time: `connect`, `send`, then `answer` once `fileno` is readable. It never tries again:
+    """Carries one call at a time: `send`, then `answer` once `fileno` is readable. It never tries again:
     what it could not carry may have arrived, and whoever sent it decides."""
 
     def __init__(self, connection: Connection) -> None:
@@ -28,19 +29,13 @@ class Courier:
         """Whether a call is under way."""
         return self._raw is not None
 
-    def connect(self, *words: Argument) -> bool:
-        """Have a socket to where the command goes; False where the store could not be reached."""
-        try:
-            self.connection.open(*words)
-        except TRANSIENT as error:
-            self._fail(error)
-            return False
-        return True
-
-    def send(self, *words: Argument) -> bool:
-        """Send one command; False where the store could not be reached."""
+    def send(self, *words: Argument, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Send one command; False where the store could not be reached, or where `unless` says so once there is a
+        socket, which is kept."""
         try:
             raw = self.connection.open(*words)
+            if unless():
+                return False
             raw.send_packed_command(packed(raw, words), check_health=False)
         except TRANSIENT as error:
             self._fail(error)

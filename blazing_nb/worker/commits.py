@@ -102,15 +102,7 @@ class Commits:
         """Send by a socket that is known; False, and nothing was sent, where there is none, or where the store is to be
         looked at first (`guard` does): then it is known by the next time."""
         courier.connection.on_connect = self._meet
-        if not courier.connect(*words) or self._fresh:
-            return False
-        self._sending = True
-        try:
-            return courier.send(*words)
-        except Reconnected:
-            return False
-        finally:
-            self._sending = False
+        return courier.send(*words, unless=lambda: self._fresh)
 
     def _meet(self) -> None:
         """A socket is new."""

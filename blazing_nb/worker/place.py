@@ -138,12 +138,8 @@ class Place:
     """Where one worker process after the other runs."""
 
     def __init__(self, number: int, order: Order) -> None:
-        self.number, self.owner, self.setting, self.dismissed_ms = (
-            number,
-            order.owner,
-            order.setting,
-            order.dismissed_ms,
-        )
+        self.number, self.owner = number, order.owner
+        self.setting, self.dismissed_ms = order.setting, order.dismissed_ms
         self.child: Child | None = None
         self.next: Child | None = None
         """What is starting to take the child's place, and why."""

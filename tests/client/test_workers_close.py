@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from blazing_nb import Blazing, errors
-from tests.worker.test_death import until
+from tests.condition import until
 
 QUIET_S = 1.5
 """A supervisor's look at the store, and some."""

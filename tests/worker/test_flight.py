@@ -13,7 +13,8 @@ from blazing_nb import Blazing, Worker
 from blazing_nb.client.proxy import Proxy
 from blazing_nb.worker.flight import MOST, Flights
 from tests.client.test_option import same
-from tests.worker.test_death import until
+from tests.client.test_outbox import record
+from tests.condition import until
 
 FAR_S = 0.02
 LEASE_S = 60.0
@@ -21,16 +22,9 @@ LEASE_S = 60.0
 
 
 @pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
-
-
-@pytest.fixture
-def proxy(url: str) -> Iterator[Proxy]:
-    with Proxy(url) as made:
-        made.delay(FAR_S)
-        yield made
+def proxy(proxy: Proxy) -> Proxy:
+    proxy.delay(FAR_S)
+    return proxy
 
 
 @pytest.fixture
@@ -75,18 +69,12 @@ def test_each_turn_of_a_long_map_overlaps_but_for_the_first_by_each_socket(
     assert begun.count(False) <= MOST
 
 
-def noted(x: int, log: str) -> int:
-    with open(log, "a") as file:
-        file.write(f"{x}\n")
-    return x
-
-
 def test_a_worker_of_one_thread_executes_in_the_order_of_the_segment(
     app: Blazing, proxy: Proxy, tmp_path: Path
 ) -> None:
     worker = Worker(app.app_id, url=f"{proxy.url}?socket_timeout=1", lease=LEASE_S, threads=1).start()
     log = tmp_path / "log"
-    app.step(noted).starmap((i, str(log)) for i in range(3000)).results(60)
+    app.step(record).starmap((str(log), i) for i in range(3000)).results(60)
     worker.close()
     assert log.read_text().split() == [str(i) for i in range(3000)]
 

@@ -8,14 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from blazing_nb import Blazing, Worker
-from tests.worker.test_death import until
-
-
-@pytest.fixture
-def app(url: str, app_id: str) -> Iterator[Blazing]:
-    with Blazing(app_id, url=url, node_id="n1") as made:
-        yield made
+from blazing_nb import Blazing, Operation, Worker
+from tests.condition import until
 
 
 @pytest.fixture
@@ -57,14 +51,20 @@ def test_an_operation_that_holds_up_the_turn_loop_holds_up_no_other(
     assert (stats.succeeded, stats.fenced, stats.rescued) == (23, 0, 0)
 
 
+def held_up(app: Blazing, folder: Path) -> Operation:
+    """Known as short, and it is long this time."""
+    step = app.step(hold)
+    for _ in range(5):
+        step.enqueue(str(folder), "").result(10)
+    op = step.enqueue(str(folder), "long")
+    until(lambda: (folder / "long-began").exists())
+    return op
+
+
 def test_a_worker_whose_loop_was_taken_over_still_cancels_drains_and_ends(
     app: Blazing, worker: Worker, tmp_path: Path
 ) -> None:
-    step = app.step(hold)
-    for _ in range(5):
-        step.enqueue(str(tmp_path), "").result(10)
-    op = step.enqueue(str(tmp_path), "long")
-    until(lambda: (tmp_path / "long-began").exists())
+    op = held_up(app, tmp_path)
     worker.stop_accepting()
     assert not worker.wait_for_completion(0.1)
     (tmp_path / "long-may-end").touch()
@@ -78,11 +78,7 @@ def test_a_worker_whose_loop_was_taken_over_still_cancels_drains_and_ends(
 def test_a_worker_that_ends_does_not_wait_for_what_held_up_its_loop(
     app: Blazing, worker: Worker, url: str, tmp_path: Path
 ) -> None:
-    step = app.step(hold)
-    for _ in range(5):
-        step.enqueue(str(tmp_path), "").result(10)
-    op = step.enqueue(str(tmp_path), "long")
-    until(lambda: (tmp_path / "long-began").exists())
+    op = held_up(app, tmp_path)
     worker.close()
     (tmp_path / "long-may-end").touch()
     other = Worker(app.app_id, url=url).start()

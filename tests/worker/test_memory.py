@@ -18,7 +18,7 @@ import pytest
 from blazing_nb import Blazing
 from blazing_nb.store.process import memory_bytes
 from blazing_nb.worker import memory, place
-from tests.worker.test_death import until
+from tests.condition import until
 
 
 def v1(root: Path, path: str) -> Path:
